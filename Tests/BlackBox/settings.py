@@ -1,0 +1,61 @@
+"""The configuration keys that these tests use, in one place.
+
+A test says `configuration(tmp_path, session_ttl=1)`; here stands which key of the file that is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+# What a test calls it -> where it stands in the file.
+KEYS: dict[str, tuple[str, ...]] = {
+    "api_key": ("api_key",),
+    "services": ("services",),
+    "session_ttl": ("session_ttl",),
+    "ws_ping_interval": ("ws_ping", "interval"),
+    "ws_ping_timeout": ("ws_ping", "timeout"),
+    "history_count": ("history", "count"),
+    "history_age": ("history", "age"),
+    "outbox_events": ("outbox", "events"),
+    "outbox_bytes": ("outbox", "bytes"),
+    "slow_consumer_bytes": ("slow_consumer",),
+    "max_message": ("limits", "message"),
+    "max_name": ("limits", "name"),
+    "max_subscriptions": ("limits", "subscriptions"),
+    "max_nesting": ("limits", "nesting"),
+    "max_sessions": ("limits", "sessions"),
+    "handshake_timeout": ("limits", "handshake"),
+    "drain_deadline": ("drain", "deadline"),
+    "drain_spread": ("drain", "spread"),
+}
+
+
+def configuration(folder: Path, **values: Any) -> str:
+    """Writes a configuration file and answers its path. JSON values are YAML values."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *outer, last = KEYS[name]
+        branch = tree
+        for key in outer:
+            branch = branch.setdefault(key, {})
+        branch[last] = value
+    return write(folder, "\n".join(lines(tree)) + "\n")
+
+
+def lines(tree: dict[str, Any]) -> list[str]:
+    result = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and key != "services":
+            result.append(f"{key}:")
+            result += ["  " + line for line in lines(value)]
+        else:
+            result.append(f"{key}: {json.dumps(value)}")
+    return result
+
+
+def write(folder: Path, text: str, name: str = "holdfast.yaml") -> str:
+    path = Path(folder) / name
+    path.write_text(text)
+    return str(path)
