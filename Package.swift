@@ -4,7 +4,6 @@ import PackageDescription
 // Warnings are errors for our own code in CI (scripts/test), not here: a newer compiler must not break a user's build.
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
 let nio = "swift-nio"

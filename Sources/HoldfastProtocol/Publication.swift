@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// One published message, as the broker hands it out. Immutable and shared by everybody who gets it.
 public final class Publication: Sendable {
@@ -12,8 +12,6 @@ public final class Publication: Sendable {
     public let sequence: UInt64
     /// Epoch and offset for topics with history; `nil` for others.
     public let position: Position?
-    /// The publisher's own time, in ISO 8601 form, if it gave one.
-    public let publishedAt: String?
     /// When the gateway took it, in ISO 8601 form.
     public let receivedAt: String
 
@@ -23,7 +21,6 @@ public final class Publication: Sendable {
         id: String,
         sequence: UInt64,
         position: Position?,
-        publishedAt: String?,
         receivedAt: String
     ) {
         self.subscription = subscription
@@ -31,7 +28,6 @@ public final class Publication: Sendable {
         self.id = id
         self.sequence = sequence
         self.position = position
-        self.publishedAt = publishedAt
         self.receivedAt = receivedAt
     }
 
@@ -50,11 +46,9 @@ public final class Publication: Sendable {
             case .native:
                 if let position = self.position { json.member("offset", position.offset) }
                 json.member("data", raw: self.data)
-                if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                 for extra in extras { json.member(extra.name, extra.value) }
             case .plain:
                 json.member("data", raw: self.data)
-                if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                 json.member("received_at", self.receivedAt)
                 // The gateway hands publications over without a queue of its own per broker connection.
                 json.member("queue_size", 0)

@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// One event from a client, read as far as every dialect understands it.
 public struct ClientEvent: Sendable {

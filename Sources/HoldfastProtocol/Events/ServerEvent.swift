@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// Writes the events that go to clients, as JSON text.
 ///

@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// One JSON value as the bytes that stood in the text, untouched.
 public struct JSONValue: Sendable, Equatable {
@@ -42,6 +42,11 @@ public struct JSONValue: Sendable, Equatable {
 
     /// The raw bytes as text.
     public var text: String { String(buffer: self.raw) }
+
+    /// The same value in memory of its own, exactly as large as needed.
+    public func copied() -> JSONValue {
+        JSONValue(kind: self.kind, raw: ByteBuffer(bytes: self.raw.readableBytesView))
+    }
 
     /// Reads a text that holds one value and nothing else.
     public init(parsing text: ByteBuffer, limits: JSONLimits = JSONLimits()) throws(JSONError) {
@@ -93,6 +98,11 @@ public struct JSONObject: Sendable {
     public struct Member: Sendable {
         public let name: String
         public let value: JSONValue
+
+        public init(name: String, value: JSONValue) {
+            self.name = name
+            self.value = value
+        }
     }
 
     public private(set) var members: [Member]

@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 extension ByteBuffer {
     /// Writes a JSON string, quotes included. Only what RFC 8259 §7 demands is escaped; other text goes out as UTF-8.

@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// RFC 6455 §5.2 opcodes that are in use.
 public enum WebSocketOpcode: UInt8, Sendable, CaseIterable {

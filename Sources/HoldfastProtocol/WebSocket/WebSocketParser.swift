@@ -1,4 +1,4 @@
-public import NIOCore
+import NIOCore
 
 /// A broken rule of RFC 6455, with the code to close with.
 public struct WebSocketError: Error, Equatable, Sendable {

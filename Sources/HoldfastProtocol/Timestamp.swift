@@ -1,0 +1,37 @@
+/// A moment as text: ISO 8601 in UTC with `+00:00` and microseconds, no fraction when they are zero (socketshark.md §8).
+public enum Timestamp {
+    /// - Parameter microseconds: since 1970-01-01T00:00:00Z.
+    public static func text(microseconds: Int64) -> String {
+        let (seconds, fraction) = microseconds.flooredDivision(by: 1_000_000)
+        let (days, inDay) = seconds.flooredDivision(by: 86_400)
+        let (year, month, day) = Self.date(days: days)
+        var text = "\(Self.pad(year, 4))-\(Self.pad(month, 2))-\(Self.pad(day, 2))T"
+        text += "\(Self.pad(inDay / 3600, 2)):\(Self.pad(inDay / 60 % 60, 2)):\(Self.pad(inDay % 60, 2))"
+        if fraction != 0 { text += ".\(Self.pad(fraction, 6))" }
+        return text + "+00:00"
+    }
+
+    private static func pad(_ number: Int64, _ width: Int) -> String {
+        let digits = String(number)
+        return digits.count >= width ? digits : String(repeating: "0", count: width - digits.count) + digits
+    }
+
+    /// Proleptic Gregorian date of a day counted from 1970-01-01. Years are taken to begin in March, so that the leap day is
+    /// the last of its year.
+    private static func date(days: Int64) -> (year: Int64, month: Int64, day: Int64) {
+        let (era, dayOfEra) = (days + 719_468).flooredDivision(by: 146_097)
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shifted = (5 * dayOfYear + 2) / 153
+        let day = dayOfYear - (153 * shifted + 2) / 5 + 1
+        let month = shifted < 10 ? shifted + 3 : shifted - 9
+        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, day)
+    }
+}
+
+extension Int64 {
+    fileprivate func flooredDivision(by divisor: Int64) -> (quotient: Int64, remainder: Int64) {
+        let (quotient, remainder) = self.quotientAndRemainder(dividingBy: divisor)
+        return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
+    }
+}

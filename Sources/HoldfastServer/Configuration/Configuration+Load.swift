@@ -1,0 +1,181 @@
+import HoldfastBroker
+import HoldfastCore
+import Yams
+
+extension Configuration {
+    /// Reads a YAML file's text over the values that are set, lets `HOLDFAST_…` variables override each key, and checks all.
+    ///
+    /// - Parameters:
+    ///   - yaml: the file's text; empty for the environment alone.
+    ///   - file: its name, for messages.
+    ///   - environment: the process's variables.
+    /// - Throws: ``ConfigurationError`` with everything that is wrong.
+    public mutating func load(yaml: String, file: String, environment: [String: String]) throws(ConfigurationError) {
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: yaml)
+        } catch let error as YamlError {
+            throw ConfigurationError(issues: [Self.issue(of: error, file: file)])
+        } catch {
+            throw ConfigurationError(issues: [ConfigurationIssue(place: file, text: "\(error)")])
+        }
+        if let root, root.mapping == nil, root.null == nil {
+            throw ConfigurationError(issues: [
+                ConfigurationIssue(place: "\(file):\(root.mark?.line ?? 1)", text: "the file must be a mapping of keys to values")
+            ])
+        }
+        let reader = ConfigurationReader(file: file, node: root?.mapping, environment: environment)
+        self.read(reader)
+        reader.finish()
+        guard reader.issues.isEmpty else { throw ConfigurationError(issues: reader.issues) }
+    }
+
+    private static func issue(of error: YamlError, file: String) -> ConfigurationIssue {
+        switch error {
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+            .composer(_, let problem, let mark, _):
+            ConfigurationIssue(place: "\(file):\(mark.line)", text: "not YAML: \(problem)")
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            ConfigurationIssue(
+                place: "\(file):\(context.mark.line)",
+                text: "keys given twice: \(duplicates.joined(separator: ", "))"
+            )
+        default: ConfigurationIssue(place: file, text: "not YAML: \(error)")
+        }
+    }
+
+    private mutating func read(_ reader: ConfigurationReader) {
+        if let host = reader.string("ws_host") { self.host = host }
+        reader.integer("ws_port", &self.port, in: 0...65535)
+        reader.section("ws_ssl") { reader in
+            switch (reader.string("cert"), reader.string("key")) {
+            case (let certificate?, let key?): self.tls = TLS(certificate: certificate, key: key)
+            case (nil, nil): self.tls = nil
+            case (nil, _?): reader.complain("cert", "is missing beside key")
+            case (_?, nil): reader.complain("key", "is missing beside cert")
+            }
+        }
+        reader.section("ws_ping") { reader in
+            reader.number("interval", &self.ping.interval, in: 0...3600)
+            reader.number("timeout", &self.ping.timeout, in: 0.05...3600)
+        }
+        reader.integer("threads", &self.threads, in: 0...1024)
+        if let prefix = reader.string("prefix") {
+            self.prefix = prefix
+            if !prefix.isEmpty, !prefix.hasPrefix("/") || prefix.hasSuffix("/") {
+                reader.complain("prefix", "must begin with / and not end with it, but is \"\(prefix)\"")
+            }
+        }
+        if let node = reader.string("node") { self.node = node }
+        reader.section("log") { reader in
+            reader.choice(
+                "level", &self.log.level,
+                of: ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+            )
+            reader.notSupported(
+                ["setup_structlog", "format", "logger_name", "trace_logger_prefix", "trace_level"],
+                "belongs to Python's logging and has no counterpart; use log.level"
+            )
+        }
+        reader.section("heartbeat") { reader in
+            reader.number("interval", &self.heartbeat.interval, in: 0.1...3600)
+            reader.number("hidden_interval", &self.heartbeat.hiddenInterval, in: 0.1...3600)
+            reader.number("timeout", &self.heartbeat.timeout, in: 0.1...3600)
+        }
+        reader.number("session_ttl", &self.sessionTTL, in: 0...86400)
+        reader.number("accept_rate", &self.acceptRate, in: 1...1_000_000)
+        reader.section("drain") { reader in
+            reader.number("window", &self.drain.window, in: 0...3600)
+            reader.number("deadline", &self.drain.deadline, in: 0...3600)
+        }
+        reader.section("limits") { self.limits.read($0) }
+        reader.section("api") { reader in
+            if let key = reader.string("key") {
+                self.api.key = key
+                if key.utf8.count < 16 {
+                    reader.complain("key", "must have at least 16 characters, but has \(key.utf8.count)")
+                }
+            }
+        }
+        self.readBrokerAndServices(reader)
+        reader.notSupported(
+            ["redis", "redis_alt", "authentication", "http", "metrics"],
+            "is SocketShark's, and this version of Holdfast does not support it yet"
+        )
+        reader.notSupported(["backend"], "is not needed: there is one backend")
+    }
+
+    private mutating func readBrokerAndServices(_ reader: ConfigurationReader) {
+        reader.section("broker") { reader in
+            var kind = "memory"
+            reader.choice("kind", &kind, of: ["memory"])
+            reader.integer("history_bytes", &self.broker.memory.historyBytes, in: 0...(1 << 40))
+            reader.integer("topics", &self.broker.memory.topics, in: 1...100_000_000)
+            reader.number("topic_ttl", &self.broker.memory.topicTTL, in: 1...86400)
+            reader.integer("idempotency_keys", &self.broker.memory.idempotencyKeys, in: 0...100_000_000)
+            reader.number("idempotency_ttl", &self.broker.memory.idempotencyTTL, in: 1...86400)
+        }
+        reader.section("history") { Self.read(&self.history, $0) }
+        reader.entries("services") { name, reader in
+            var service = Service()
+            if name.isEmpty || name.contains(".") {
+                reader.complain("name", "a service's name must not be empty or contain a dot, but is \"\(name)\"")
+            }
+            reader.boolean("require_authentication", &service.requireAuthentication)
+            reader.strings("extra_fields", &service.extraFields)
+            for field in service.extraFields where Self.reservedFields.contains(field) {
+                reader.complain("extra_fields", "\"\(field)\" is a member of the protocol and cannot be an extra field")
+            }
+            var history = self.history
+            reader.section("history") { Self.read(&history, $0) }
+            service.history = history
+            reader.notSupported(
+                [
+                    "authorizer", "authorizer_fields", "authorization_renewal_period", "authorization_renewal_jitter",
+                    "on_authorization_change", "filter_fields", "before_subscribe", "on_subscribe", "on_message",
+                    "before_unsubscribe", "on_unsubscribe", "heartbeat_period", "on_heartbeat",
+                ],
+                "is SocketShark's, and this version of Holdfast does not support it yet"
+            )
+            self.services[name] = service
+        }
+    }
+
+    private static func read(_ history: inout HistorySettings, _ reader: ConfigurationReader) {
+        reader.integer("size", &history.size, in: 0...1_000_000)
+        reader.number("ttl", &history.ttl, in: 0...31_536_000)
+    }
+
+    /// SocketShark lets an extra field overwrite the envelope (socketshark.md §3.3, a bug); here it is refused.
+    private static let reservedFields: Set<String> = [
+        "event", "status", "error", "code", "data", "subscription", "id", "offset", "position", "since", "recovered",
+        "received_at", "sent_at", "published_at", "queue_size",
+    ]
+}
+
+extension Configuration.Limits {
+    fileprivate mutating func read(_ reader: ConfigurationReader) {
+        reader.integer("message_bytes", &self.messageBytes, in: 128...(1 << 30))
+        reader.integer("frame_bytes", &self.frameBytes, in: 128...(1 << 30))
+        reader.integer("publication_bytes", &self.publicationBytes, in: 1...(1 << 30))
+        reader.integer("request_bytes", &self.requestBytes, in: 1024...(1 << 30))
+        reader.integer("batch", &self.batch, in: 1...100_000)
+        reader.integer("subscriptions", &self.subscriptions, in: 1...1_000_000)
+        reader.integer("name_bytes", &self.nameBytes, in: 3...65536)
+        reader.integer("sessions", &self.sessions, in: 1...100_000_000)
+        reader.number("handshake_time", &self.handshakeTime, in: 0.1...3600)
+        reader.number("authentication_time", &self.authenticationTime, in: 0...86400)
+        reader.number("close_time", &self.closeTime, in: 0.1...3600)
+        reader.integer("slow_consumer_bytes", &self.slowConsumerBytes, in: 1024...(1 << 40))
+        reader.integer("outbox_bytes", &self.outbox.bytes, in: 1024...(1 << 40))
+        reader.integer("outbox_events", &self.outbox.events, in: 1...10_000_000)
+        var age = self.outbox.age.seconds
+        reader.number("outbox_age", &age, in: 1...86400)
+        self.outbox.age = .seconds(age)
+        reader.integer("json_depth", &self.json.depth, in: 2...100_000)
+        reader.integer("json_members", &self.json.members, in: 8...10_000)
+        reader.integer("timeline", &self.timeline, in: 1...10_000)
+        reader.integer("ended_sessions", &self.endedSessions, in: 0...1_000_000)
+        reader.integer("fanout_backlog", &self.fanoutBacklog, in: 1...100_000_000)
+    }
+}

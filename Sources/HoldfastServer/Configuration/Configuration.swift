@@ -1,0 +1,157 @@
+import HoldfastBroker
+import HoldfastCore
+import HoldfastProtocol
+
+/// Everything that an operator may set. Keys of the YAML file have the same names in snake case; docs/configuration.md
+/// describes each. Times are in seconds, sizes in bytes.
+public struct Configuration: Sendable, Equatable {
+    /// Address to listen on (`ws_host`).
+    public var host = "127.0.0.1"
+    /// Port to listen on (`ws_port`); 0 takes a free one.
+    public var port = 9000
+    /// Certificate and key files in PEM form (`ws_ssl`).
+    public var tls: TLS?
+    /// Event loops (`threads`); 0 means one per core.
+    public var threads = 0
+    /// Put before every endpoint, such as `/live`.
+    public var prefix = ""
+    /// Name of this gateway in `hello` replies and logs; empty takes a random one.
+    public var node = ""
+    public var log = Log()
+    public var ping = Ping()
+    public var heartbeat = ServerEvent.HeartbeatAdvice()
+    /// How long a native session waits for its client after its transport is gone.
+    public var sessionTTL = 60.0
+    /// Connections that this gateway can take back per second: what `spread` is computed from.
+    public var acceptRate = 2000.0
+    public var drain = Drain()
+    public var limits = Limits()
+    public var api = API()
+    public var broker = Broker()
+    /// History of services that set none of their own.
+    public var history = HistorySettings.none
+    public var services: [String: Service] = [:]
+    /// Allows every `service.topic` to anonymous clients and, on loopback, the server API without a key.
+    public var isDevelopment = false
+
+    public init() {}
+
+    /// What `serve --dev` starts with: nothing to configure, everything allowed, history kept.
+    public static var development: Configuration {
+        var configuration = Configuration()
+        configuration.isDevelopment = true
+        configuration.history = HistorySettings(size: 1000, ttl: 300)
+        configuration.drain.window = 1
+        return configuration
+    }
+
+    public struct TLS: Sendable, Equatable {
+        public var certificate: String
+        public var key: String
+
+        public init(certificate: String, key: String) {
+            self.certificate = certificate
+            self.key = key
+        }
+    }
+
+    public struct Log: Sendable, Equatable {
+        /// `trace`, `debug`, `info`, `notice`, `warning`, `error` or `critical`.
+        public var level = "info"
+    }
+
+    /// RFC 6455 Pings from the gateway (`ws_ping`).
+    public struct Ping: Sendable, Equatable {
+        /// Silence after which the gateway asks; 0 never asks.
+        public var interval = 15.0
+        /// How long the answer may take before the transport is dropped.
+        public var timeout = 15.0
+    }
+
+    /// The planned stop.
+    public struct Drain: Sendable, Equatable {
+        /// Clients are told to come back elsewhere at a random time within this.
+        public var window = 5.0
+        /// When the gateway stops, whoever is still there.
+        public var deadline = 10.0
+    }
+
+    public struct Limits: Sendable, Equatable {
+        /// Message from a client, all fragments together; beyond it close 1009.
+        public var messageBytes = 1 << 20
+        /// One frame from a client; beyond it close 1009.
+        public var frameBytes = 1 << 20
+        /// `data` of one publication; beyond it 413.
+        public var publicationBytes = 2 << 20
+        /// Body of one request to the server API; beyond it 413.
+        public var requestBytes = 16 << 20
+        /// Publications in one batch.
+        public var batch = 1000
+        /// Subscriptions of one session; beyond it an error reply.
+        public var subscriptions = 1000
+        /// Length of a subscription's name; beyond it an error reply.
+        public var nameBytes = 256
+        /// Sessions of this gateway, waiting ones included; beyond it 503.
+        public var sessions = 100_000
+        /// How long the opening handshake may take, and how long an idle HTTP connection is kept.
+        public var handshakeTime = 10.0
+        /// How long a session may stay unauthenticated where every service asks for it; beyond it close 4001. 0 is for ever.
+        public var authenticationTime = 60.0
+        /// How long the peer may take to answer a Close frame.
+        public var closeTime = 5.0
+        /// What may wait for a slow consumer; beyond it close 4008.
+        public var slowConsumerBytes = 1 << 20
+        /// What a session keeps until its client acknowledges it.
+        public var outbox = Outbox.Limits()
+        /// Nesting of client events and published data, and members of a client event.
+        public var json = JSONLimits()
+        /// Entries in a session's timeline; beyond it the oldest go.
+        public var timeline = 64
+        /// Sessions that have ended and can still be looked at; beyond it the oldest go.
+        public var endedSessions = 1000
+        /// Publications on their way to one event loop; beyond it publishing is refused with 503 until the loop has caught up.
+        public var fanoutBacklog = 100_000
+    }
+
+    public struct API: Sendable, Equatable {
+        /// What callers of the server API present; `nil` closes it.
+        public var key: String?
+    }
+
+    public struct Broker: Sendable, Equatable {
+        public var memory = MemoryBroker.Limits()
+    }
+
+    public struct Service: Sendable, Equatable {
+        public var requireAuthentication = true
+        /// Names of members that a client may add to `subscribe` and gets back with each message.
+        public var extraFields: [String] = []
+        /// `nil` takes ``Configuration/history``.
+        public var history: HistorySettings?
+
+        public init() {}
+    }
+}
+
+extension Configuration {
+    /// What applies to a service; `nil` if it is not configured.
+    func service(_ name: String) -> Service? {
+        if let service = self.services[name] { return service }
+        guard self.isDevelopment else { return nil }
+        var service = Service()
+        service.requireAuthentication = false
+        return service
+    }
+
+    func history(of service: Service) -> HistorySettings { service.history ?? self.history }
+
+    /// Whether an unauthenticated session is of no use, so that it need not be kept for long.
+    var everyServiceAsksForAuthentication: Bool {
+        !self.isDevelopment && !self.services.isEmpty && self.services.values.allSatisfy(\.requireAuthentication)
+    }
+
+    /// Whether the gateway listens on this machine only.
+    public var isLoopback: Bool {
+        self.host == "localhost" || self.host == "::1" || self.host.hasPrefix("127.")
+    }
+}

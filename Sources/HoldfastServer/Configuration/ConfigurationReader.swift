@@ -1,0 +1,221 @@
+import Yams
+
+/// One thing that is wrong with a configuration.
+public struct ConfigurationIssue: Sendable, Equatable, CustomStringConvertible {
+    /// Where it stands: `FILE:LINE`, or the name of an environment variable.
+    public let place: String
+    public let text: String
+
+    public var description: String { "\(self.place): \(self.text)" }
+}
+
+/// A configuration that cannot be used, with everything that is wrong with it.
+public struct ConfigurationError: Error, CustomStringConvertible {
+    public let issues: [ConfigurationIssue]
+
+    public var description: String { self.issues.map(\.description).joined(separator: "\n") }
+}
+
+/// Reads one mapping of the file, key by key, and lets the environment override each. Remembers which keys it was asked
+/// for, so that those nobody asked for are known to be wrong.
+final class ConfigurationReader {
+    private let file: String
+    private let node: Node.Mapping?
+    private let path: [String]
+    private let environment: [String: String]
+    private var known: [String] = []
+    /// Keys that SocketShark has or that a later version will have, with what to say about them.
+    private var notYet: [String: String] = [:]
+    private(set) var issues: [ConfigurationIssue] = []
+
+    init(file: String, node: Node.Mapping?, path: [String] = [], environment: [String: String]) {
+        self.file = file
+        self.node = node
+        self.path = path
+        self.environment = environment
+    }
+
+    private func name(_ key: String) -> String { (self.path + [key]).joined(separator: ".") }
+
+    /// `ws_ping.interval` is overridden by `HOLDFAST_WS_PING_INTERVAL`.
+    private func variable(_ key: String) -> String {
+        "HOLDFAST_" + (self.path + [key]).joined(separator: "_").uppercased()
+            .map { $0.isLetter || $0.isNumber ? String($0) : "_" }.joined()
+    }
+
+    private func place(_ node: Node) -> String { "\(self.file):\(node.mark?.line ?? 1)" }
+
+    func complain(_ key: String, _ text: String) {
+        let place =
+            self.environment[self.variable(key)] != nil
+            ? self.variable(key) : self.node?[key].map(self.place) ?? self.file
+        self.issues.append(ConfigurationIssue(place: place, text: "\(self.name(key)): \(text)"))
+    }
+
+    /// The text of a scalar, from the environment or the file; `nil` where neither has it or the file says `null`.
+    private func scalar(_ key: String) -> String? {
+        self.known.append(key)
+        if let text = self.environment[self.variable(key)] { return text }
+        guard let node = self.node?[key] else { return nil }
+        guard let scalar = node.scalar else {
+            self.complain(key, "must be a single value, not a \(node.mapping != nil ? "mapping" : "list")")
+            return nil
+        }
+        if scalar.style == .plain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) { return nil }
+        return scalar.string
+    }
+
+    func string(_ key: String) -> String? { self.scalar(key) }
+
+    func integer(_ key: String, _ value: inout Int, in range: ClosedRange<Int>) {
+        guard let text = self.scalar(key) else { return }
+        guard let number = Int(text.replacing("_", with: "")) else {
+            return self.complain(key, "must be a whole number, but is \"\(text)\"")
+        }
+        guard range.contains(number) else {
+            return self.complain(key, "must be from \(range.lowerBound) to \(range.upperBound), but is \(number)")
+        }
+        value = number
+    }
+
+    /// Seconds or a rate.
+    func number(_ key: String, _ value: inout Double, in range: ClosedRange<Double>) {
+        guard let text = self.scalar(key) else { return }
+        guard let number = Double(text), number.isFinite else {
+            return self.complain(key, "must be a number, but is \"\(text)\"")
+        }
+        guard range.contains(number) else {
+            return self.complain(key, "must be from \(range.lowerBound) to \(range.upperBound), but is \(text)")
+        }
+        value = number
+    }
+
+    func boolean(_ key: String, _ value: inout Bool) {
+        guard let text = self.scalar(key) else { return }
+        switch text.lowercased() {
+        case "true", "yes", "on", "1": value = true
+        case "false", "no", "off", "0": value = false
+        default: self.complain(key, "must be true or false, but is \"\(text)\"")
+        }
+    }
+
+    func choice(_ key: String, _ value: inout String, of choices: [String]) {
+        guard let text = self.scalar(key) else { return }
+        guard choices.contains(text.lowercased()) else {
+            let nearest = Nearest.of(text.lowercased(), in: choices).map { "; did you mean \"\($0)\"?" } ?? ""
+            return self.complain(key, "must be one of \(choices.joined(separator: ", ")), but is \"\(text)\"\(nearest)")
+        }
+        value = text.lowercased()
+    }
+
+    /// A list of strings; in the environment they are separated by commas.
+    func strings(_ key: String, _ value: inout [String]) {
+        self.known.append(key)
+        if let text = self.environment[self.variable(key)] {
+            value = text.split(separator: ",").map { String($0).trimming(" ") }
+            return
+        }
+        guard let node = self.node?[key], node.null == nil else { return }
+        guard let sequence = node.sequence else { return self.complain(key, "must be a list") }
+        value = sequence.compactMap { element in
+            guard let scalar = element.scalar else {
+                self.complain(key, "must be a list of single values")
+                return nil
+            }
+            return scalar.string
+        }
+    }
+
+    /// A mapping with keys of its own.
+    func section(_ key: String, _ read: (ConfigurationReader) -> Void) {
+        self.known.append(key)
+        let node = self.node?[key]
+        if let node, node.mapping == nil, node.null == nil {
+            return self.complain(key, "must be a mapping of keys to values")
+        }
+        self.read(ConfigurationReader(
+            file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment
+        ), read)
+    }
+
+    /// A mapping whose keys are names that the operator chose.
+    func entries(_ key: String, _ read: (String, ConfigurationReader) -> Void) {
+        self.known.append(key)
+        guard let node = self.node?[key], node.null == nil else { return }
+        guard let mapping = node.mapping else { return self.complain(key, "must be a mapping of names to settings") }
+        for (nameNode, value) in mapping {
+            guard let name = nameNode.scalar?.string else { continue }
+            if value.mapping == nil, value.null == nil {
+                self.issues.append(ConfigurationIssue(
+                    place: self.place(value), text: "\(self.name(key)).\(name): must be a mapping of keys to values"
+                ))
+                continue
+            }
+            self.read(ConfigurationReader(
+                file: self.file, node: value.mapping, path: self.path + [key, name], environment: self.environment
+            )) { read(name, $0) }
+        }
+    }
+
+    private func read(_ reader: ConfigurationReader, _ read: (ConfigurationReader) -> Void) {
+        read(reader)
+        reader.finish()
+        self.issues += reader.issues
+    }
+
+    /// Says of keys that exist elsewhere why they cannot be used, instead of "unknown".
+    func notSupported(_ keys: [String], _ why: String) {
+        for key in keys { self.notYet[key] = why }
+    }
+
+    /// Complains about every key of the file that nobody asked for.
+    func finish() {
+        guard let node = self.node else { return }
+        for keyNode in node.keys {
+            guard let key = keyNode.scalar?.string, !self.known.contains(key) else { continue }
+            let text: String
+            if let why = self.notYet[key] {
+                text = why
+            } else if let nearest = Nearest.of(key, in: self.known) {
+                text = "unknown key; did you mean \"\(nearest)\"?"
+            } else {
+                text = "unknown key; known here: \(self.known.sorted().joined(separator: ", "))"
+            }
+            self.issues.append(ConfigurationIssue(place: self.place(keyNode), text: "\(self.name(key)): \(text)"))
+        }
+    }
+}
+
+extension String {
+    fileprivate func trimming(_ character: Character) -> String {
+        var text = self[...]
+        while text.first == character { text.removeFirst() }
+        while text.last == character { text.removeLast() }
+        return String(text)
+    }
+}
+
+/// Finds the word that somebody probably meant.
+enum Nearest {
+    static func of(_ word: String, in candidates: [String]) -> String? {
+        let best = candidates.map { (word: $0, distance: Self.distance(word, $0)) }.min { $0.distance < $1.distance }
+        guard let best, best.distance <= max(2, word.count / 3) else { return nil }
+        return best.word
+    }
+
+    /// Levenshtein's distance.
+    private static func distance(_ left: String, _ right: String) -> Int {
+        let right = Array(right)
+        var row = Array(0...right.count)
+        for (index, character) in left.enumerated() {
+            var diagonal = row[0]
+            row[0] = index + 1
+            for column in right.indices {
+                let substitution = diagonal + (character == right[column] ? 0 : 1)
+                diagonal = row[column + 1]
+                row[column + 1] = min(substitution, row[column] + 1, diagonal + 1)
+            }
+        }
+        return row[right.count]
+    }
+}

@@ -1,0 +1,84 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+
+/// The planned stop: say so, give everybody time to go elsewhere, then close.
+extension Gateway {
+    /// How often a batch of clients is told to go.
+    private static let batchInterval = 0.1
+
+    /// Native clients get `goaway` and pick a time within the window; plain ones, which know no such word, are closed in
+    /// batches over it. Whoever is left at the deadline is closed with 4012 or 1001.
+    func drain() async {
+        self.markDraining()
+        let drain = self.configuration.drain
+        let total = self.registry.transportCount
+        self.logger.info("draining", metadata: ["transports": "\(total)", "window_s": "\(drain.window)"])
+        let start = ContinuousClock.now
+        let batches = max(1, Int(drain.window / Self.batchInterval))
+        var told = Set<SessionName.Handle>()
+        for batch in 0..<batches where self.registry.transportCount > 0 {
+            let share = max(1, (total + batches - 1) / batches)
+            await self.sendAway(atMost: share, window: drain.window, told: &told)
+            await self.sleepWhileConnected(until: start + .seconds(Double(batch + 1) * Self.batchInterval))
+        }
+        await self.sleepWhileConnected(until: start + .seconds(max(drain.deadline, drain.window)))
+        await self.onEveryShard { shard in
+            for transport in shard.transports.values {
+                let isPlain = transport.session?.core.dialect == .plain
+                transport.session?.flushNow()
+                transport.close(isPlain ? .goingAway : .drain, reason: "the gateway is being stopped")
+            }
+        }
+        await self.sleepWhileConnected(until: .now + .seconds(min(1, self.configuration.limits.closeTime)))
+        self.logger.info("drained", metadata: ["left_behind": "\(self.registry.transportCount)"])
+    }
+
+    private func sendAway(atMost count: Int, window: Double, told: inout Set<SessionName.Handle>) async {
+        var rest = count
+        for shard in self.shards where rest > 0 {
+            let known = told
+            let limit = rest
+            let names = try? await shard.loop.submit { () -> [SessionName.Handle] in
+                var names: [SessionName.Handle] = []
+                for transport in shard.transports.values where names.count < limit {
+                    guard let session = transport.session else { continue }
+                    guard !known.contains(session.name.handle) else { continue }
+                    names.append(session.name.handle)
+                    switch session.core.dialect {
+                    case .plain:
+                        session.flushNow()
+                        transport.close(.goingAway, reason: "the gateway is being stopped")
+                    case .native:
+                        session.record(.goaway)
+                        session.send(ServerEvent.goaway(reason: "drain", retryAfter: 0...window), isCounted: false)
+                    }
+                }
+                return names
+            }.get()
+            told.formUnion(names ?? [])
+            rest -= names?.count ?? 0
+        }
+    }
+
+    /// Waits until nobody is connected any more, or until the time given.
+    private func sleepWhileConnected(until end: ContinuousClock.Instant) async {
+        while self.registry.transportCount > 0, ContinuousClock.now < end {
+            do {
+                try await Task.sleep(until: min(end, .now + .milliseconds(20)), clock: .continuous)
+            } catch {
+                return
+            }
+        }
+    }
+
+    private func onEveryShard(_ body: @escaping @Sendable (Shard) -> Void) async {
+        for shard in self.shards {
+            do {
+                try await shard.loop.submit { body(shard) }.get()
+            } catch {
+                self.logger.error("an event loop is gone", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+}

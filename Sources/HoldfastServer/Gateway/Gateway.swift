@@ -1,0 +1,153 @@
+import HoldfastBroker
+import HoldfastCore
+import HoldfastProtocol
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+/// The gateway: sessions on every event loop of a group, and the broker that feeds them.
+///
+/// It listens to nothing by itself: put ``HummingbirdCore/HTTPServerBuilder/holdfast(_:)`` under a Hummingbird application
+/// and ``addRoutes(to:)`` into its router, and run the gateway beside the application as a service.
+public final class Gateway: Service {
+    public let configuration: Configuration
+    public let logger: Logger
+    /// Name of this gateway in `hello` replies and logs.
+    public let node: String
+    public let broker: any Broker
+    let registry = SessionRegistry()
+    private let loops: [any EventLoop]
+    private let state: NIOLockedValueBox<State>
+
+    private struct State {
+        var shards: [Shard] = []
+        var byLoop: [ObjectIdentifier: Shard] = [:]
+        var isDraining = false
+    }
+
+    /// - Parameters:
+    ///   - configuration: already checked.
+    ///   - eventLoopGroup: the loops that the server accepts connections on; each gets its part of the sessions.
+    ///   - broker: `nil` takes the one that the configuration names.
+    public init(
+        configuration: Configuration,
+        eventLoopGroup: any EventLoopGroup,
+        broker: (any Broker)? = nil,
+        logger: Logger = Logger(label: "holdfast")
+    ) {
+        self.configuration = configuration
+        var logger = logger
+        var random = SystemRandomNumberGenerator()
+        let node = configuration.node.isEmpty ? "n\(String(random.next() & 0xFFFFFF, radix: 36))" : configuration.node
+        logger[metadataKey: "node"] = "\(node)"
+        self.logger = logger
+        self.node = node
+        self.broker =
+            broker
+            ?? MemoryBroker(
+                limits: configuration.broker.memory,
+                epoch: String(random.next() & 0xFF_FFFF_FFFF, radix: 36),
+                monotonic: { Instant.now.microseconds },
+                wall: WallClock.microseconds
+            )
+        self.loops = Array(eventLoopGroup.makeIterator())
+        self.state = NIOLockedValueBox(State())
+        let shards = self.loops.enumerated().map { Shard(index: $0.offset, loop: $0.element, gateway: self) }
+        self.state.withLockedValue { state in
+            state.shards = shards
+            for shard in shards { state.byLoop[ObjectIdentifier(shard.loop)] = shard }
+        }
+        self.broker.start(shards: shards.count) { publication, index in shards[index].post(publication) }
+        for shard in shards { shard.loop.execute { shard.start() } }
+    }
+
+    var shards: [Shard] { self.state.withLockedValue { $0.shards } }
+    var shardCount: Int { self.loops.count }
+
+    func shard(of loop: any EventLoop) -> Shard? { self.state.withLockedValue { $0.byLoop[ObjectIdentifier(loop)] } }
+
+    func wallClock() -> Int64 { WallClock.microseconds() }
+
+    /// Whether clients should be sent here: the broker answers and no drain is on.
+    public var isReady: Bool { !self.isDraining && self.broker.isReady }
+
+    public var isDraining: Bool { self.state.withLockedValue { $0.isDraining } }
+
+    /// Seconds over which this gateway's clients should spread their return, so that it can take them back at its rate.
+    var spread: Double { max(1, Double(self.registry.sessionCount) / self.configuration.acceptRate) }
+
+    func hello(_ session: SessionName, received: UInt64?) -> ByteBuffer {
+        ServerEvent.hello(
+            ServerEvent.Hello(
+                session: session,
+                received: received,
+                heartbeat: self.configuration.heartbeat,
+                spread: self.spread,
+                sessionTTL: self.configuration.sessionTTL,
+                node: self.node
+            )
+        )
+    }
+
+    // MARK: Publishing
+
+    /// Publishes to everybody who is subscribed.
+    /// - Throws: ``PublishError``.
+    public func publish(_ draft: PublicationDraft) async throws -> PublishReceipt {
+        let limits = self.configuration.limits
+        let name: SubscriptionName
+        do throws(ProtocolError) {
+            name = try SubscriptionName(draft.subscription, limit: limits.nameBytes)
+        } catch {
+            throw PublishError.refused(error)
+        }
+        guard let service = self.configuration.service(name.service) else { throw PublishError.refused(.unknownService) }
+        let bytes = draft.data.readableBytes
+        guard bytes <= limits.publicationBytes else {
+            throw PublishError.tooLarge(limit: limits.publicationBytes, actual: bytes)
+        }
+        let backlog = self.shards.map(\.mailbox.count).max() ?? 0
+        guard backlog < limits.fanoutBacklog else {
+            throw PublishError.busy("\(backlog) publications wait for an event loop, the limit is \(limits.fanoutBacklog)")
+        }
+        do {
+            return try await self.broker.publish(draft, history: self.configuration.history(of: service))
+        } catch let error as BrokerError {
+            throw PublishError.busy(error.description)
+        }
+    }
+
+    /// Settings of a topic's history; `nil` if its service is not configured.
+    func history(of subscription: SubscriptionName) -> HistorySettings? {
+        self.configuration.service(subscription.service).map { self.configuration.history(of: $0) }
+    }
+
+    // MARK: Life
+
+    /// Runs until a graceful shutdown, then drains. Run it as a service *after* the application in the list, so that it is
+    /// stopped first, while the application still answers.
+    public func run() async throws {
+        do {
+            try await gracefulShutdown()
+        } catch {
+            // Cancelled: no time for politeness.
+        }
+        await self.drain()
+        for shard in self.shards { try await shard.loop.submit { shard.stop() }.get() }
+    }
+
+    /// From now on new clients are sent elsewhere.
+    func markDraining() {
+        self.state.withLockedValue { $0.isDraining = true }
+    }
+}
+
+/// Why a publication was not accepted.
+public enum PublishError: Error, Sendable {
+    case refused(ProtocolError)
+    case tooLarge(limit: Int, actual: Int)
+    /// The same call may succeed later.
+    case busy(String)
+}

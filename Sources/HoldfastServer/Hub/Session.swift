@@ -1,0 +1,176 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+
+/// One client's session: what it is subscribed to, what waits to be written, and the transport that carries it, if any.
+///
+/// Belongs to one event loop at a time. Decisions are made by ``HoldfastCore/ServerSession``; this class carries them out.
+final class Session: LoopTimer {
+    let name: SessionName
+    unowned var shard: Shard
+    var core: ServerSession
+    var queue = SendQueue()
+    /// `nil` while the session waits for its client.
+    private(set) var transport: WebSocketTransport?
+    var subscriptions: [String: Subscription] = [:]
+    var isDirty = false
+    /// What the client calls itself.
+    var client: String?
+    private(set) var timeline = Timeline()
+    var roundTrips = RoundTrips()
+    let openedAt: Int64
+    /// When to look for events that are too old to be kept.
+    private var nextExpiry: Instant
+    private static let expiryInterval = Span.seconds(10)
+
+    init(name: SessionName, dialect: Dialect, shard: Shard) {
+        self.name = name
+        self.core = ServerSession(dialect: dialect)
+        self.shard = shard
+        self.openedAt = shard.gateway.wallClock()
+        self.nextExpiry = .now + Self.expiryInterval
+    }
+
+    private var limits: Configuration.Limits { self.shard.configuration.limits }
+
+    func record(_ happening: Timeline.Happening) {
+        self.timeline.record(happening, at: self.shard.gateway.wallClock(), limit: self.limits.timeline)
+        self.shard.logger.debug("session", metadata: ["session": "\(self.name.handle)", "what": "\(happening)"])
+    }
+
+    // MARK: Sending
+
+    /// Queues an event; it leaves at the end of this turn of the loop.
+    func send(_ event: EncodedEvent, now: Instant) {
+        if self.core.dialect == .native, event.isCounted {
+            self.core.outbox.append(event, now: now, limits: self.limits.outbox)
+        }
+        guard self.transport != nil else { return }
+        guard self.queue.append(event, limit: self.limits.slowConsumerBytes) else { return self.letGoOfSlowConsumer() }
+        self.shard.markDirty(self)
+    }
+
+    func send(_ json: ByteBuffer, isCounted: Bool = true) {
+        self.send(EncodedEvent(json, isCounted: isCounted), now: .now)
+    }
+
+    private func letGoOfSlowConsumer() {
+        self.shard.metrics.slowConsumers += 1
+        let waiting = self.queue.bytes
+        self.queue.removeAll()
+        self.end(
+            .slowConsumer,
+            reason: "slow consumer: \(waiting) bytes wait, the limit is \(self.limits.slowConsumerBytes)"
+        )
+    }
+
+    /// Writes what waits, as far as the transport takes it.
+    func flush(_ cache: inout MergeCache) {
+        guard let transport = self.transport else { return }
+        while !self.queue.isEmpty, transport.isWritable {
+            let events = self.queue.take(atMost: WebSocketTransport.writeBytes)
+            transport.write(cache.merged(events))
+        }
+    }
+
+    // MARK: Transports
+
+    /// A transport carries the session from now on.
+    func attach(_ transport: WebSocketTransport) {
+        self.transport = transport
+        transport.session = self
+        self.shard.setTimer(self)
+        self.record(.opened(transport: "websocket", remote: transport.remote))
+    }
+
+    /// The client goes on over a new transport.
+    /// - Parameter received: how many events the client has had.
+    /// - Returns: `false` if that count cannot be; the session has ended.
+    func resume(on transport: WebSocketTransport, received: UInt64, hello: (UInt64) -> ByteBuffer) -> Bool {
+        self.letGoOfTransport()
+        self.queue.removeAll()
+        guard let events = self.core.resume(received: received) else {
+            self.end(nil, reason: "the client claims to have had \(received) events, which cannot be repeated from")
+            return false
+        }
+        self.attach(transport)
+        self.record(.resumed(repeated: events.count))
+        self.shard.metrics.resumed += 1
+        // Repeated events are in the outbox already, so they and the reply go straight into the queue. They may be more
+        // than a slow consumer's limit: the outbox has a limit of its own.
+        _ = self.queue.append(EncodedEvent(hello(self.core.tellReceived()), isCounted: false), limit: .max)
+        for event in events { _ = self.queue.append(event, limit: .max) }
+        self.shard.markDirty(self)
+        return true
+    }
+
+    /// The transport is gone. A native session waits for its client.
+    func transportClosed(_ transport: WebSocketTransport, reason: String) {
+        guard self.transport === transport else { return }
+        self.transport = nil
+        transport.session = nil
+        self.queue.removeAll()
+        self.record(.closed(reason: reason))
+        switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
+        case .wait: self.shard.setTimer(self)
+        case .end: self.shard.forget(self)
+        }
+    }
+
+    /// The session moves to another loop: its old transport has been replaced.
+    func letGoOfTransport() {
+        guard let old = self.transport else { return }
+        self.transport = nil
+        old.session = nil
+        old.close(.sessionReplaced, reason: "session replaced by a newer transport")
+        self.record(.replaced)
+    }
+
+    /// The transport that asked for this session died before it got it. The session waits for the next one.
+    func transportMissed() {
+        guard self.transport == nil, self.core.state == .attached else { return self.shard.setTimer(self) }
+        switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
+        case .wait: self.shard.setTimer(self)
+        case .end: self.shard.forget(self)
+        }
+    }
+
+    /// Ends the session, with a Close frame if a transport is there to carry it.
+    func end(_ code: CloseCode?, reason: String) {
+        self.core.end()
+        self.record(.ended(reason: reason))
+        if let transport = self.transport {
+            self.transport = nil
+            transport.session = nil
+            if let code { transport.close(code, reason: reason) }
+        }
+        self.shard.forget(self)
+        self.queue.removeAll()
+    }
+
+    /// Writes what waits without waiting for the end of the turn, so that a Close frame can follow it.
+    func flushNow() {
+        var cache = MergeCache()
+        self.flush(&cache)
+    }
+
+    // MARK: Time
+
+    override var deadline: Instant? {
+        switch self.core.state {
+        case .waiting(let until): until
+        case .attached: self.nextExpiry
+        case .ended: nil
+        }
+    }
+
+    override func timerFired(now: Instant) {
+        self.nextExpiry = now + Self.expiryInterval
+        self.core.outbox.expire(now: now, limits: self.limits.outbox)
+        guard case .waiting(let until) = self.core.state, until <= now else { return }
+        self.core.end()
+        self.record(.expired)
+        self.shard.metrics.sessionsExpired += 1
+        self.shard.forget(self)
+    }
+}

@@ -1,0 +1,259 @@
+import DequeModule
+import HoldfastBroker
+import HoldfastCore
+import HoldfastProtocol
+import Logging
+import NIOCore
+
+/// Everything that one event loop has: its sessions, its topics, its timers, and what it will write this turn.
+///
+/// `@unchecked Sendable`: a reference may travel, but everything inside is touched on ``loop`` only, which the entry points
+/// check. ``mailbox`` is the one exception and has its own lock.
+final class Shard: @unchecked Sendable {
+    let index: Int
+    let loop: any EventLoop
+    unowned let gateway: Gateway
+    let mailbox: Mailbox
+
+    private(set) var sessions: [SessionName.Handle: Session] = [:]
+    private(set) var transports: [ObjectIdentifier: WebSocketTransport] = [:]
+    private var topics: [String: Topic] = [:]
+    private(set) var ended = Deque<SessionReport>()
+    private var dirty: [Session] = []
+    private var isFlushScheduled = false
+    private var wheel: TimerWheel<LoopTimer>
+    private var sweep: RepeatedTask?
+    var metrics = ShardMetrics()
+    private var random = SystemRandomNumberGenerator()
+    /// When the broker is to forget what is too old; the first shard sees to it.
+    private var nextExpiry = Instant.now
+
+    var configuration: Configuration { self.gateway.configuration }
+    var logger: Logger { self.gateway.logger }
+
+    init(index: Int, loop: any EventLoop, gateway: Gateway) {
+        self.index = index
+        self.loop = loop
+        self.gateway = gateway
+        self.mailbox = Mailbox(loop: loop)
+        self.wheel = TimerWheel(now: .now)
+    }
+
+    // MARK: Timers
+
+    func start() {
+        self.loop.assertInEventLoop()
+        let tick = TimeAmount.microseconds(self.wheel.tick.microseconds)
+        self.sweep = self.loop.scheduleRepeatedTask(initialDelay: tick, delay: tick) { [weak self] _ in self?.sweepTimers() }
+    }
+
+    func stop() {
+        self.loop.assertInEventLoop()
+        self.sweep?.cancel()
+        self.sweep = nil
+    }
+
+    private func sweepTimers() {
+        let now = Instant.now
+        if self.index == 0, now >= self.nextExpiry {
+            self.nextExpiry = now + .seconds(1)
+            self.gateway.broker.expire()
+        }
+        for timer in self.wheel.advance(to: now) {
+            // The wheel fires up to a tick early, so that no bound is overrun; the timer sees its own deadline.
+            if let deadline = timer.deadline, deadline <= now + self.wheel.tick { timer.timerFired(now: max(now, deadline)) }
+            self.setTimer(timer)
+        }
+    }
+
+    /// To be called when a timer's deadline has come nearer. One that moved away is looked at when it fires.
+    func setTimer(_ timer: LoopTimer) {
+        self.loop.assertInEventLoop()
+        guard let deadline = timer.deadline else { return self.wheel.cancel(timer) }
+        self.wheel.set(timer, at: deadline)
+    }
+
+    func randomBits() -> UInt32 { self.random.next() }
+
+    // MARK: Transports and sessions
+
+    func add(_ transport: WebSocketTransport) {
+        self.loop.assertInEventLoop()
+        self.transports[ObjectIdentifier(transport)] = transport
+        self.metrics.transportsOpened += 1
+        self.gateway.registry.transportOpened()
+        self.setTimer(transport)
+    }
+
+    func remove(_ transport: WebSocketTransport, reason: String) {
+        self.loop.assertInEventLoop()
+        guard self.transports.removeValue(forKey: ObjectIdentifier(transport)) != nil else { return }
+        self.wheel.cancel(transport)
+        self.metrics.closes[reason, default: 0] += 1
+        self.gateway.registry.transportClosed()
+    }
+
+    /// A new session, or `nil` if the gateway has as many as it may have.
+    func openSession(_ dialect: Dialect) -> Session? {
+        self.loop.assertInEventLoop()
+        let name = SessionName(using: &self.random)
+        guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.configuration.limits.sessions) else {
+            return nil
+        }
+        let session = Session(name: name, dialect: dialect, shard: self)
+        self.sessions[name.handle] = session
+        self.metrics.sessionsOpened += 1
+        return session
+    }
+
+    /// Takes over a session that lived on another loop.
+    func adopt(_ session: Session) {
+        self.loop.assertInEventLoop()
+        session.shard = self
+        self.sessions[session.name.handle] = session
+        self.gateway.registry.move(session.name.handle, to: self.index)
+    }
+
+    /// Hands a session over to another loop: nothing here knows it any more.
+    func release(_ session: Session) {
+        self.loop.assertInEventLoop()
+        for subscription in session.subscriptions.values { self.leave(subscription) }
+        self.wheel.cancel(session)
+        self.dirty.removeAll { $0 === session }
+        session.isDirty = false
+        self.sessions[session.name.handle] = nil
+    }
+
+    /// The session is over. What it was is kept for those who ask later.
+    func forget(_ session: Session) {
+        self.loop.assertInEventLoop()
+        guard self.sessions[session.name.handle] === session else { return }
+        self.ended.append(session.report)
+        self.release(session)
+        session.subscriptions = [:]
+        self.gateway.registry.remove(session.name.handle)
+        // The limit is the gateway's; each loop has its part of it.
+        let limit = (self.configuration.limits.endedSessions + self.gateway.shardCount - 1) / self.gateway.shardCount
+        while self.ended.count > limit { self.ended.removeFirst() }
+    }
+
+    // MARK: Topics
+
+    func topic(_ name: String) -> Topic {
+        if let topic = self.topics[name] { return topic }
+        let topic = Topic(name: name)
+        self.topics[name] = topic
+        return topic
+    }
+
+    func leave(_ subscription: Subscription) {
+        self.loop.assertInEventLoop()
+        guard subscription.index >= 0 else { return }
+        subscription.topic.remove(subscription)
+        subscription.session = nil
+        guard subscription.topic.subscribers.isEmpty else { return }
+        self.topics[subscription.topic.name] = nil
+        self.gateway.broker.unsubscribe(subscription.topic.name, shard: self.index)
+    }
+
+    // MARK: Delivery
+
+    /// Called by the broker, on any thread.
+    func post(_ publication: Publication) {
+        self.mailbox.post(publication) { self.drainMailbox() }
+    }
+
+    private func drainMailbox() {
+        self.loop.assertInEventLoop()
+        let publications = self.mailbox.take()
+        guard !publications.isEmpty else { return }
+        let now = Instant.now
+        let sentAt = Timestamp.text(microseconds: self.gateway.wallClock())
+        for publication in publications { self.deliver(publication, now: now, sentAt: sentAt) }
+    }
+
+    /// Hands a publication to each subscriber of this loop. Encoded once per dialect, unless a subscription has extra fields.
+    private func deliver(_ publication: Publication, now: Instant, sentAt: String) {
+        guard let topic = self.topics[publication.subscription] else { return }
+        var native: EncodedEvent?
+        var plain: EncodedEvent?
+        // Backwards: a slow consumer that is let go here gives its place to the last one, which has been served.
+        var index = topic.subscribers.count
+        while index > 0 {
+            index -= 1
+            guard index < topic.subscribers.count else { continue }
+            let subscription = topic.subscribers[index]
+            guard subscription.waiting == nil else {
+                subscription.waiting?.append(publication)
+                continue
+            }
+            guard publication.sequence > subscription.seen, let session = subscription.session else { continue }
+            subscription.seen = publication.sequence
+            let event: EncodedEvent
+            if !subscription.extras.isEmpty {
+                event = publication.encoded(session.core.dialect, sentAt: sentAt, extras: subscription.extras)
+            } else if session.core.dialect == .native {
+                event = native ?? publication.encoded(.native, sentAt: sentAt)
+                native = event
+            } else {
+                event = plain ?? publication.encoded(.plain, sentAt: sentAt)
+                plain = event
+            }
+            if session.core.dialect == .native {
+                self.metrics.nativeDeliveries += 1
+            } else {
+                self.metrics.plainDeliveries += 1
+            }
+            session.send(event, now: now)
+        }
+    }
+
+    // MARK: Writing
+
+    /// The session has something to write. All that one turn of the loop produces leaves in one write per session.
+    func markDirty(_ session: Session) {
+        guard !session.isDirty else { return }
+        session.isDirty = true
+        self.dirty.append(session)
+        guard !self.isFlushScheduled else { return }
+        self.isFlushScheduled = true
+        self.loop.execute { self.flush() }
+    }
+
+    private func flush() {
+        self.isFlushScheduled = false
+        let dirty = self.dirty
+        self.dirty = []
+        var cache = MergeCache()
+        for session in dirty {
+            session.isDirty = false
+            session.flush(&cache)
+        }
+    }
+
+    // MARK: Looking at it
+
+    func collectMetrics() -> ShardMetrics {
+        self.loop.assertInEventLoop()
+        var metrics = self.metrics
+        metrics.transports = self.transports.count
+        metrics.topics = self.topics.count
+        for session in self.sessions.values {
+            switch session.core.state {
+            case .attached: metrics.attachedSessions[session.core.dialect, default: 0] += 1
+            case .waiting: metrics.waitingSessions += 1
+            case .ended: break
+            }
+            metrics.subscriptions += session.subscriptions.count
+            metrics.queueBytes += session.queue.bytes
+            metrics.outboxBytes += session.core.outbox.keptBytes
+        }
+        return metrics
+    }
+}
+
+extension Publication {
+    func encoded(_ dialect: Dialect, sentAt: String, extras: [JSONObject.Member] = []) -> EncodedEvent {
+        EncodedEvent(self.event(dialect: dialect, sentAt: sentAt, extras: extras), isCounted: true)
+    }
+}

@@ -1,0 +1,36 @@
+import HoldfastProtocol
+
+/// Counters of one event loop: plain integers, added up when somebody asks. A metrics library would put an atomic
+/// operation on every delivery.
+struct ShardMetrics: Sendable {
+    var nativeDeliveries = 0
+    var plainDeliveries = 0
+    var flushes = 0
+    var bytesWritten = 0
+    var clientEvents: [ClientEventLabel: Int] = [:]
+    var transportsOpened = 0
+    var closes: [String: Int] = [:]
+    var sessionsOpened = 0
+    var resumed = 0
+    var resumesRefused = 0
+    var sessionsExpired = 0
+    var pingsSent = 0
+    var pingsLost = 0
+    var slowConsumers = 0
+    var gaps = 0
+    var recoveries = 0
+
+    struct ClientEventLabel: Hashable, Sendable {
+        let event: String
+        let isSuccess: Bool
+    }
+
+    // Gauges, filled in when somebody asks.
+    var attachedSessions: [Dialect: Int] = [:]
+    var waitingSessions = 0
+    var transports = 0
+    var subscriptions = 0
+    var queueBytes = 0
+    var outboxBytes = 0
+    var topics = 0
+}

@@ -1,0 +1,308 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+
+/// One WebSocket: turns bytes into events for its session, and writes what the session hands it.
+///
+/// The only handler in its pipeline once the handshake is done (besides TLS). Belongs to one event loop.
+final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private enum State {
+        case open
+        /// A resume is being fetched from another loop; what the client says meanwhile waits in the parser.
+        case paused
+        /// A Close frame was sent; the peer's is awaited until the deadline.
+        case closing(Instant)
+        case closed
+    }
+
+    /// Most bytes handed to the channel at once, so that a slow peer's share of copied buffers stays small.
+    static let writeBytes = 128 * 1024
+
+    let shard: Shard
+    /// Address of the peer, for people.
+    let remote: String
+    /// `nil` until the first event decides the dialect.
+    var session: Session?
+    private var state = State.open
+    private var parser: WebSocketParser
+    private var liveness: ServerLiveness
+    private var context: ChannelHandlerContext?
+    private let authenticateBy: Instant?
+    /// Why the transport was closed, for the metrics: a bounded set of words.
+    private var closeLabel = "lost"
+
+    init(shard: Shard, remote: String) {
+        let configuration = shard.configuration
+        self.shard = shard
+        self.remote = remote
+        self.parser = WebSocketParser(
+            role: .server,
+            maxFrameBytes: configuration.limits.frameBytes,
+            maxMessageBytes: configuration.limits.messageBytes
+        )
+        let now = Instant.now
+        self.liveness = ServerLiveness(
+            interval: .seconds(configuration.ping.interval),
+            timeout: .seconds(configuration.ping.timeout),
+            now: now
+        )
+        let time = configuration.limits.authenticationTime
+        self.authenticateBy =
+            time > 0 && configuration.everyServiceAsksForAuthentication ? now + .seconds(time) : nil
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        self.shard.add(self)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.ended(reason: "connection closed")
+        self.context = nil
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.liveness.heard(now: .now)
+        self.parser.append(self.unwrapInboundIn(data))
+        self.readMessages()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.ended(reason: "connection lost without a Close frame")
+        context.fireChannelInactive()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        // The peer's FIN: a WebSocket cannot be used in one direction only.
+        if let event = event as? ChannelEvent, event == .inputClosed {
+            self.ended(reason: "connection closed by the peer without a Close frame")
+            context.close(promise: nil)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        self.ended(reason: "connection lost: \(error)")
+        context.close(promise: nil)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        guard context.channel.isWritable, let session = self.session, !session.queue.isEmpty else { return }
+        self.shard.markDirty(session)
+    }
+
+    var isWritable: Bool { self.context?.channel.isWritable ?? false }
+
+    /// Writes whole frames and flushes.
+    func write(_ frames: ByteBuffer) {
+        guard let context = self.context else { return }
+        self.shard.metrics.flushes += 1
+        self.shard.metrics.bytesWritten += frames.readableBytes
+        context.writeAndFlush(NIOAny(frames), promise: nil)
+    }
+
+    private func write(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
+        self.write(WebSocketFrame.unmasked(opcode, payload))
+    }
+
+    // MARK: Reading
+
+    private func readMessages() {
+        do throws(WebSocketError) {
+            while case .open = self.state, let message = try self.parser.next() { self.receive(message) }
+            if case .closing = self.state { try self.awaitClose() }
+        } catch {
+            if case .closing = self.state { return self.drop() }
+            self.close(error.code, reason: error.reason)
+        }
+    }
+
+    private func receive(_ message: WebSocketMessage) {
+        switch message {
+        case .text(let text), .binary(let text): self.receive(text)
+        case .ping(let payload): self.write(.pong, payload)
+        case .pong(let payload):
+            let bits = payload.readableBytes == 4 ? payload.getInteger(at: payload.readerIndex, as: UInt32.self) : nil
+            if let time = self.liveness.receivedPong(bits, now: .now) { self.session?.roundTrips.answered(after: time) }
+        case .close(let code, let reason):
+            self.answerClose(code, reason: reason)
+        }
+    }
+
+    private func receive(_ text: ByteBuffer) {
+        let event: ClientEvent
+        do throws(ProtocolError) {
+            event = try ClientEvent(parsing: text, limits: self.shard.configuration.limits.json)
+        } catch {
+            if let session = self.session { return session.receiveInvalid(error) }
+            return self.answer(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: .plain))
+        }
+        if let session = self.session { return session.receive(event) }
+        switch event.name {
+        case .probe: self.answer(ServerEvent.probe)
+        case .hello: self.greet(event)
+        default:
+            guard let session = self.shard.openSession(.plain) else { return self.refuseForLimit(event) }
+            session.attach(self)
+            session.receive(event)
+        }
+    }
+
+    // MARK: hello
+
+    /// Answers before there is a session.
+    private func answer(_ json: ByteBuffer) {
+        self.write(.text, json)
+    }
+
+    private func greet(_ event: ClientEvent) {
+        do throws(ProtocolError) {
+            let hello = try ClientHello(event, limits: self.shard.configuration.limits.json)
+            guard let resume = hello.resume else { return self.openNativeSession(hello, event) }
+            guard let name = resume.session else { return self.resumeFailed(hello, event) }
+            self.state = .paused
+            self.context?.channel.setOption(.autoRead, value: false).whenFailure { _ in }
+            self.shard.find(name) { session in
+                guard case .paused = self.state else {
+                    // The transport died while the session was fetched: the session goes on waiting.
+                    session?.transportMissed()
+                    return
+                }
+                self.state = .open
+                self.context?.channel.setOption(.autoRead, value: true).whenFailure { _ in }
+                if let session {
+                    let gateway = self.shard.gateway
+                    if session.resume(
+                        on: self,
+                        received: resume.received,
+                        hello: { gateway.hello(session.name, received: $0) }
+                    ) {
+                        session.client = hello.client ?? session.client
+                    } else {
+                        self.resumeFailed(hello, event)
+                    }
+                } else {
+                    self.resumeFailed(hello, event)
+                }
+                self.readMessages()
+            }
+        } catch {
+            self.answer(ServerEvent.reply(ServerEvent.Reply(event: "hello", error: error), dialect: .native))
+        }
+    }
+
+    private func resumeFailed(_ hello: ClientHello, _ event: ClientEvent) {
+        self.shard.metrics.resumesRefused += 1
+        self.openNativeSession(hello, event)
+    }
+
+    private func openNativeSession(_ hello: ClientHello, _ event: ClientEvent) {
+        guard let session = self.shard.openSession(.native) else { return self.refuseForLimit(event) }
+        session.client = hello.client
+        session.attach(self)
+        session.send(self.shard.gateway.hello(session.name, received: nil), isCounted: false)
+    }
+
+    private func refuseForLimit(_ event: ClientEvent) {
+        let limit = self.shard.configuration.limits.sessions
+        let error = ProtocolError.limitExceeded("The number of sessions", limit: limit, actual: limit + 1)
+        let dialect = event.name == .hello ? Dialect.native : .plain
+        self.answer(ServerEvent.reply(ServerEvent.Reply(event: event.name.text, error: error), dialect: dialect))
+        self.close(.rateLimited, reason: "the gateway has as many sessions as it may have")
+    }
+
+    // MARK: Closing
+
+    /// Sends a Close frame and waits for the peer's, for as long as the configuration says.
+    func close(_ code: CloseCode, reason: String) {
+        switch self.state {
+        case .open, .paused: break
+        case .closing, .closed: return
+        }
+        self.closeLabel = "gateway_\(code)"
+        self.session?.transportClosed(self, reason: "\(code): \(reason)")
+        // A slow consumer needs time to read what is before the Close frame.
+        let factor = code == .slowConsumer ? 6.0 : 1.0
+        self.state = .closing(.now + .seconds(self.shard.configuration.limits.closeTime * factor))
+        self.write(.close, WebSocketFrame.closePayload(code, reason: reason))
+        self.shard.setTimer(self)
+    }
+
+    /// After our Close frame: everything but the peer's Close frame is ignored (RFC 6455 §7.1.1).
+    private func awaitClose() throws(WebSocketError) {
+        while let message = try self.parser.next() {
+            if case .close = message { self.drop() }
+        }
+    }
+
+    /// The client has sent a Close frame: echo its code (RFC 6455 §5.5.1), then close the connection first (§7.1.1).
+    private func answerClose(_ code: CloseCode?, reason: String) {
+        self.closeLabel = "client"
+        let with = code.map { " with \($0)" } ?? ""
+        self.session?.transportClosed(self, reason: "closed by the client\(with)\(reason.isEmpty ? "" : ": \(reason)")")
+        // A peer that does not read its own answer is let go at the deadline.
+        self.state = .closing(.now + .seconds(self.shard.configuration.limits.closeTime))
+        self.shard.setTimer(self)
+        guard let context = self.context else { return }
+        let payload = code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer()
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        context.writeAndFlush(NIOAny(WebSocketFrame.unmasked(.close, payload)))
+            .whenComplete { _ in bound.value.drop() }
+    }
+
+    /// Lets go of the connection without a handshake.
+    private func drop() {
+        self.ended(reason: "connection dropped")
+        self.context?.close(promise: nil)
+    }
+
+    /// The transport carries nothing any more.
+    private func ended(reason: String) {
+        if case .closed = self.state { return }
+        self.state = .closed
+        self.session?.transportClosed(self, reason: reason)
+        self.session = nil
+        self.shard.remove(self, reason: self.closeLabel)
+    }
+
+    // MARK: Time
+
+    override var deadline: Instant? {
+        switch self.state {
+        case .open, .paused:
+            guard let authenticateBy = self.authenticateBy else { return self.liveness.deadline }
+            return min(authenticateBy, self.liveness.deadline ?? authenticateBy)
+        case .closing(let deadline): return deadline
+        case .closed: return nil
+        }
+    }
+
+    override func timerFired(now: Instant) {
+        switch self.state {
+        case .closed: return
+        case .closing(let deadline):
+            if now >= deadline { self.drop() }
+        case .open, .paused:
+            if let authenticateBy = self.authenticateBy, now >= authenticateBy {
+                return self.close(.authenticationExpired, reason: "not authenticated in time")
+            }
+            switch self.liveness.timerFired(now: now, random: self.shard.randomBits) {
+            case .wait: break
+            case .sendPing(let bits):
+                self.session?.roundTrips.pingSent()
+                self.shard.metrics.pingsSent += 1
+                self.write(.ping, ByteBuffer(integer: bits))
+            case .drop:
+                self.session?.roundTrips.pingLost()
+                self.shard.metrics.pingsLost += 1
+                // Whichever direction died, the other may still carry the reason. No handshake: nobody may be there.
+                self.close(.heartbeatTimeout, reason: "no answer to a ping")
+                self.drop()
+            }
+        }
+    }
+}
