@@ -71,7 +71,10 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
+                .product(name: "DequeModule", package: "swift-collections"),
             ],
+            // The browser client, which the gateway serves from memory; the file is a link to clients/js/holdfast.js.
+            resources: [.embedInCode("Resources/holdfast.js")],
             swiftSettings: settings
         ),
         .target(
@@ -99,6 +102,7 @@ let package = Package(
             name: "holdfast",
             dependencies: [
                 "HoldfastServer", "HoldfastClient", "HoldfastFaults",
+                .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

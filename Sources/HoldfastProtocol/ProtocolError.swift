@@ -10,6 +10,11 @@ public struct ProtocolError: Error, Sendable, Equatable {
     public struct Exceeded: Sendable, Equatable {
         public let limit: Int
         public let actual: Int
+
+        public init(limit: Int, actual: Int) {
+            self.limit = limit
+            self.actual = actual
+        }
     }
 
     public init(_ text: String, code: String, exceeded: Exceeded? = nil) {

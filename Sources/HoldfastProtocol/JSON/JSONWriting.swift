@@ -85,6 +85,10 @@ public struct JSONWriter {
         self.nested(UInt8(ascii: "{"), UInt8(ascii: "}"), write)
     }
 
+    public mutating func array(_ write: (inout JSONWriter) -> Void) {
+        self.nested(UInt8(ascii: "["), UInt8(ascii: "]"), write)
+    }
+
     public mutating func member(_ name: String, object write: (inout JSONWriter) -> Void) {
         self.key(name)
         self.nested(UInt8(ascii: "{"), UInt8(ascii: "}"), write)

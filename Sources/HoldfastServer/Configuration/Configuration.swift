@@ -33,6 +33,8 @@ public struct Configuration: Sendable, Equatable {
     public var services: [String: Service] = [:]
     /// Allows every `service.topic` to anonymous clients and, on loopback, the server API without a key.
     public var isDevelopment = false
+    /// Sends every message back instead of reading it as an event: for conformance tools. No key of the file sets it.
+    public var isEcho = false
 
     public init() {}
 

@@ -123,6 +123,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     private func receive(_ message: WebSocketMessage) {
         switch message {
+        case .text(let text) where self.shard.configuration.isEcho: self.write(.text, text)
+        case .binary(let bytes) where self.shard.configuration.isEcho: self.write(.binary, bytes)
         case .text(let text), .binary(let text): self.receive(text)
         case .ping(let payload): self.write(.pong, payload)
         case .pong(let payload):

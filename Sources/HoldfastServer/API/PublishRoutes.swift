@@ -1,0 +1,152 @@
+import HTTPTypes
+import HoldfastBroker
+import HoldfastProtocol
+import Hummingbird
+import NIOCore
+
+extension Gateway {
+    func addPublishRoutes<Context: RequestContext>(to api: RouterGroup<Context>) {
+        api.post("publish") { request, _ in
+            let object = try self.object(try await self.body(of: request))
+            let receipt = try await self.publish(object)
+            return Response.json { $0.receipt(receipt) }
+        }
+        api.post("batch") { request, _ in
+            let limit = self.configuration.limits.batch
+            let items = try self.elements(try await self.body(of: request), limit: limit)
+            var writer = JSONWriter()
+            var answers: [ByteBuffer] = []
+            for item in items {
+                do {
+                    let receipt = try await self.publish(try self.object(item.raw))
+                    answers.append(JSONWriter.object { $0.receipt(receipt) })
+                } catch let error as APIError {
+                    answers.append(error.body)
+                }
+            }
+            writer.array { json in
+                for answer in answers { json.element(raw: answer) }
+            }
+            return Response.json(writer.buffer)
+        }
+        api.get("history") { request, _ in
+            let name = try self.subscription(request.uri.queryParameters["subscription"].map(String.init))
+            guard let settings = self.history(of: name) else {
+                throw APIError(.notFound, "Invalid service.", code: "unknown_service")
+            }
+            guard settings.isKept else {
+                throw APIError(.notFound, "No history is kept for service \(name.service).", code: "no_history")
+            }
+            let since = try self.number(request, "since", in: 0...UInt64.max)
+            let limit = try self.number(request, "limit", in: 1...1000) ?? 100
+            let page = try await self.broker.history(name.text, since: since, limit: Int(limit))
+            return Response.json { $0.page(page, of: name.text) }
+        }
+    }
+
+    private func body(of request: Request) async throws -> ByteBuffer {
+        let limit = self.configuration.limits.requestBytes
+        do {
+            return try await request.body.collect(upTo: limit)
+        } catch is NIOTooManyBytesError {
+            throw APIError(
+                .contentTooLarge, "The body has more than \(limit) bytes (limits.request_bytes).", code: "limit_exceeded"
+            )
+        }
+    }
+
+    private func object(_ text: ByteBuffer) throws -> JSONObject {
+        do throws(JSONError) {
+            return try JSONObject(parsing: text, limits: self.configuration.limits.json)
+        } catch {
+            throw APIError(.badRequest, "The body must be a JSON object: \(error).", code: "bad_json")
+        }
+    }
+
+    private func elements(_ text: ByteBuffer, limit: Int) throws -> [JSONValue] {
+        do throws(JSONError) {
+            // The array around the publications is one level more.
+            var limits = self.configuration.limits.json
+            limits.depth += 1
+            let value = try JSONValue(parsing: text, limits: limits)
+            guard let elements = try value.elements(limit: limit, limits: limits) else {
+                throw JSONError(.unexpectedByte(value.raw.getInteger(at: value.raw.readerIndex) ?? 0), at: 0)
+            }
+            return elements
+        } catch {
+            if case .tooManyMembers = error.reason {
+                throw APIError(
+                    .contentTooLarge, "The batch has more than \(limit) publications (limits.batch).", code: "limit_exceeded"
+                )
+            }
+            throw APIError(.badRequest, "The body must be a JSON array of publications: \(error).", code: "bad_json")
+        }
+    }
+
+    private func subscription(_ text: String?) throws -> SubscriptionName {
+        guard let text else { throw APIError.badRequest("subscription is missing.") }
+        do throws(ProtocolError) {
+            return try SubscriptionName(text, limit: self.configuration.limits.nameBytes)
+        } catch {
+            throw APIError(.badRequest, error.text, code: error.code, exceeded: error.exceeded)
+        }
+    }
+
+    private func number(_ request: Request, _ name: String, in range: ClosedRange<UInt64>) throws -> UInt64? {
+        guard let text = request.uri.queryParameters[name[...]] else { return nil }
+        guard let number = UInt64(text), range.contains(number) else {
+            throw APIError.badRequest("\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound), but is \"\(text)\".")
+        }
+        return number
+    }
+
+    private func publish(_ object: JSONObject) async throws -> PublishReceipt {
+        guard let name = object["subscription"]?.string else {
+            throw APIError(.badRequest, "subscription must be a string, such as \"calls.call_1\".", code: "bad_subscription")
+        }
+        guard let data = object["data"] else { throw APIError(.badRequest, "data is missing.", code: "bad_request") }
+        var draft = PublicationDraft(subscription: name, data: data.raw)
+        if let key = object["idempotency_key"], key.kind != .null {
+            guard let text = key.string, !text.isEmpty, text.utf8.count <= 256 else {
+                throw APIError.badRequest("idempotency_key must be a string of 1 to 256 bytes.")
+            }
+            draft.idempotencyKey = text
+        }
+        if let options = object["options"], options.kind != .null, !options.isFalsy {
+            // Order and throttle would change who gets what: not doing them must not look like doing them.
+            throw APIError(
+                .notImplemented, "options (order, throttle) are not supported by this version.", code: "unsupported_options"
+            )
+        }
+        do {
+            return try await self.publish(draft)
+        } catch let error as PublishError {
+            throw APIError(error)
+        }
+    }
+}
+
+extension JSONWriter {
+    fileprivate mutating func receipt(_ receipt: PublishReceipt) {
+        self.member("status", "ok")
+        if let position = receipt.position { self.member("position", position) }
+        self.member("id", receipt.id)
+    }
+
+    fileprivate mutating func page(_ page: HistoryPage, of subscription: String) {
+        self.member("status", "ok")
+        self.member("subscription", subscription)
+        self.member("position", page.position)
+        self.member("publications", array: { json in
+            for publication in page.publications {
+                json.element(object: { json in
+                    if let position = publication.position { json.member("offset", position.offset) }
+                    json.member("data", raw: publication.data)
+                    json.member("id", publication.id)
+                    json.member("received_at", publication.receivedAt)
+                })
+            }
+        })
+        self.member("more", page.hasMore)
+    }
+}

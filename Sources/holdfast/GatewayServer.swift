@@ -1,0 +1,91 @@
+import ArgumentParser
+import HoldfastServer
+import Hummingbird
+import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+/// A gateway with a Hummingbird application around it, listening.
+struct GatewayServer {
+    var configuration: Configuration
+    var logger: Logger
+    /// Adds more endpoints beside the gateway's own.
+    var addRoutes: @Sendable (Router<BasicRequestContext>, Gateway) -> Void = { _, _ in }
+    /// Run beside the gateway, started when the port is bound, and stopped first.
+    var companions: @Sendable (_ port: Int) -> [any Service] = { _ in [] }
+
+    /// Runs until SIGTERM or SIGINT, then drains.
+    /// - Parameter onListening: called with the port that was bound.
+    /// - Throws: `ExitCode.failure` after saying why, when the port cannot be had.
+    func runUntilSignal(onListening: @escaping @Sendable (Int) async -> Void) async throws {
+        let threads = self.configuration.threads > 0 ? self.configuration.threads : System.coreCount
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
+        let gateway = Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
+        let router = Router()
+        router.add(middleware: JSONErrors())
+        gateway.addRoutes(to: router)
+        self.addRoutes(router, gateway)
+        let application = Application(
+            router: router,
+            server: try .holdfast(gateway),
+            configuration: ApplicationConfiguration(
+                address: .hostname(self.configuration.host, port: self.configuration.port)
+            ),
+            onServerRunning: { channel in await onListening(channel.localAddress?.port ?? self.configuration.port) },
+            eventLoopGroupProvider: .shared(group),
+            logger: self.quiet
+        )
+        let services = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                // Stopped in reverse order: the gateway drains while the application still answers.
+                services: [
+                    .init(service: application), .init(service: gateway),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: self.quiet
+            )
+        )
+        do {
+            try await services.run()
+        } catch let error as IOError where error.errnoCode == EADDRINUSE || error.errnoCode == EACCES {
+            printError(self.explain(error))
+            throw ExitCode.failure
+        }
+        try await group.shutdownGracefully()
+    }
+
+    private func explain(_ error: IOError) -> String {
+        let place = "\(self.configuration.urlHost):\(self.configuration.port)"
+        return error.errnoCode == EADDRINUSE
+            ? "\(place) is taken by another program. Choose another port with --port PORT; --port 0 takes a free one."
+            : "Listening on \(place) is not allowed: \(error). Choose a port above 1023 with --port PORT."
+    }
+
+    /// The libraries' own start and stop messages add nothing to ours.
+    private var quiet: Logger {
+        var logger = self.logger
+        logger.logLevel = max(logger.logLevel, .warning)
+        return logger
+    }
+}
+
+/// Gives routes that nobody has the same form of answer as everything else.
+private struct JSONErrors<Context: RequestContext>: RouterMiddleware {
+    func handle(
+        _ request: Request,
+        context: Context,
+        next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
+        } catch let error as HTTPError {
+            let code = error.status.reasonPhrase.lowercased().replacing(" ", with: "_")
+            let text = error.body ?? error.status.reasonPhrase
+            let body = "{\"status\":\"error\",\"error\":\"\(text)\",\"code\":\"\(code)\"}"
+            var headers = error.headers
+            headers[.contentType] = "application/json"
+            return Response(status: error.status, headers: headers, body: .init(byteBuffer: ByteBuffer(string: body)))
+        }
+    }
+}
