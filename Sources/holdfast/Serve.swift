@@ -33,7 +33,7 @@ struct Serve: AsyncParsableCommand {
             configuration.port = port
         }
         let logger = try StandardErrorLog.logger(level: configuration.log.level)
-        try await GatewayServer(configuration: configuration, logger: logger).runUntilSignal { port in
+        try await GatewayServer(configuration: configuration, logger: logger).runUntilSignal { [configuration] port in
             let scheme = configuration.tls == nil ? "http" : "https"
             printNow("listening on \(scheme)://\(configuration.urlHost):\(port)")
             if configuration.isDevelopment, !configuration.isLoopback {

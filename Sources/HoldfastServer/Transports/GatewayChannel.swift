@@ -35,16 +35,11 @@ extension NIOSSLContext {
 /// Hummingbird's own child channel would run every WebSocket as an asynchronous channel with a task of its own; what that
 /// costs per connection is measured in docs/performance.md. Here a WebSocket is one handler and no task.
 struct GatewayChannel: ServerChildChannel {
-    enum Value: ServerChildChannelValue {
-        case http(HTTP1Channel.Value)
-        case webSocket(any Channel)
-
-        var channel: any Channel {
-            switch self {
-            case .http(let value): value.channel
-            case .webSocket(let channel): channel
-            }
-        }
+    struct Value: ServerChildChannelValue {
+        let channel: any Channel
+        /// What the first request made of the connection: `nil` for a WebSocket. Cannot be the result of ``setup`` itself,
+        /// since a channel reads nothing before that has completed.
+        let http: EventLoopFuture<HTTP1Channel.Value?>
     }
 
     let http: HTTP1Channel
@@ -52,11 +47,11 @@ struct GatewayChannel: ServerChildChannel {
     let tls: NIOSSLContext?
 
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
-        let promise = channel.eventLoop.makePromise(of: Value.self)
-        do {
+        channel.eventLoop.makeCompletedFuture {
             let pipeline = channel.pipeline.syncOperations
             if let tls = self.tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
             guard let shard = self.gateway.shard(of: channel.eventLoop) else { throw ForeignEventLoop() }
+            let promise = channel.eventLoop.makePromise(of: HTTP1Channel.Value?.self)
             try HTTPUpgradeHandler.install(
                 in: pipeline,
                 shard: shard,
@@ -64,18 +59,14 @@ struct GatewayChannel: ServerChildChannel {
                 isSecure: self.tls != nil,
                 promise: promise
             )
-        } catch {
-            promise.fail(error)
+            return Value(channel: channel, http: promise.futureResult)
         }
-        return promise.futureResult
     }
 
     func handle(value: Value, logger: Logger) async {
-        switch value {
-        case .http(let value): await self.http.handle(value: value, logger: logger)
-        // Lives on its event loop from here on.
-        case .webSocket: return
-        }
+        // Fails when the connection ends without a request.
+        guard let connection = try? await value.http.get() else { return }
+        await self.http.handle(value: connection, logger: logger)
     }
 
     /// The server accepts on loops that the gateway was not made with.

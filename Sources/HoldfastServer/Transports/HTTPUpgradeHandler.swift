@@ -16,7 +16,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
     private let shard: Shard
     private let logger: Logger
     private let isSecure: Bool
-    private var promise: EventLoopPromise<GatewayChannel.Value>?
+    private var promise: EventLoopPromise<HTTP1Channel.Value?>?
     private var context: ChannelHandlerContext?
     private let encoder: HTTPResponseEncoder
     private let decoder: ByteToMessageHandler<HTTPRequestDecoder>
@@ -28,7 +28,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        promise: EventLoopPromise<GatewayChannel.Value>,
+        promise: EventLoopPromise<HTTP1Channel.Value?>,
         encoder: HTTPResponseEncoder,
         decoder: ByteToMessageHandler<HTTPRequestDecoder>
     ) {
@@ -47,7 +47,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        promise: EventLoopPromise<GatewayChannel.Value>
+        promise: EventLoopPromise<HTTP1Channel.Value?>
     ) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = 16 * 1024
@@ -133,7 +133,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
                 wrappingChannelSynchronously: context.channel,
                 configuration: .init(isOutboundHalfClosureEnabled: true)
             )
-            promise.succeed(.http(channel))
+            promise.succeed(channel)
             context.fireChannelRead(first)
             pipeline.removeHandler(context: context, promise: nil)
         } catch {
@@ -196,7 +196,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         pipeline.removeHandler(self.encoder, promise: nil)
         pipeline.removeHandler(context: context, promise: nil)
         pipeline.removeHandler(self.decoder, promise: nil)
-        promise.succeed(.webSocket(channel))
+        promise.succeed(nil)
     }
 
     /// Answers with an error and closes. Says what was wrong, since proxies are often the cause.
