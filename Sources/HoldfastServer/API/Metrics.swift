@@ -100,6 +100,9 @@ private struct MetricsPage {
         self.gauge("holdfast_history_publications", "Publications kept", [("", broker.historyPublications)])
         self.gauge("holdfast_history_bytes", "Bytes of publications kept", [("", broker.historyBytes)])
         self.gauge("holdfast_idempotency_keys", "Idempotency keys remembered", [("", broker.idempotencyKeys)])
+        self.text += "# HELP process_cpu_seconds_total User and system time of the process in seconds.\n"
+        self.text += "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total \(ProcessUsage.cpuSeconds)\n"
+        self.gauge("process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
     }
 
     private mutating func gauge(_ name: String, _ help: String, _ values: [(String, Int)]) {

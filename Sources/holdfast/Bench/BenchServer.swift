@@ -1,0 +1,95 @@
+import ArgumentParser
+import Foundation
+import HoldfastProtocol
+import NIOCore
+
+/// The gateway that is measured: a process of its own.
+final class BenchServer {
+    struct Usage {
+        /// User and system time of the gateway's process, in seconds, as it reports itself.
+        let cpu: Double
+        /// Proportional set size in bytes; `nil` where the system does not tell.
+        let memory: Int?
+    }
+
+    let api: ServerAPI
+    let host = "127.0.0.1"
+    let port: Int
+    private let process: Process
+
+    /// Starts `holdfast serve --dev` on a free port.
+    /// - Parameters:
+    ///   - threads: event loops.
+    ///   - core: processor to keep it on; `nil` leaves it free.
+    init(threads: Int, core: Int?) throws {
+        self.process = Process()
+        let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        let arguments = ["serve", "--dev", "--port", "0"]
+        if let core {
+            self.process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+            self.process.arguments = ["taskset", "-c", "\(core)", executable.path] + arguments
+        } else {
+            self.process.executableURL = executable
+            self.process.arguments = arguments
+        }
+        self.process.environment = ProcessInfo.processInfo.environment.merging([
+            "HOLDFAST_THREADS": "\(threads)", "HOLDFAST_LOG_LEVEL": "error",
+            "HOLDFAST_DRAIN_WINDOW": "0", "HOLDFAST_DRAIN_DEADLINE": "0",
+        ]) { $1 }
+        let output = Pipe()
+        self.process.standardOutput = output
+        try self.process.run()
+        var line = ""
+        while !line.hasSuffix("\n") {
+            let bytes = output.fileHandleForReading.readData(ofLength: 1)
+            guard !bytes.isEmpty else {
+                printError("The gateway to be measured did not start.")
+                throw ExitCode.failure
+            }
+            line += String(decoding: bytes, as: UTF8.self)
+        }
+        guard let colon = line.lastIndex(of: ":"), let port = Int(line[line.index(after: colon)...].dropLast()) else {
+            printError("The gateway to be measured said: \(line)")
+            throw ExitCode.failure
+        }
+        self.port = port
+        self.api = ServerAPI(url: "http://127.0.0.1:\(port)")
+    }
+
+    func usage() async throws -> Usage {
+        let metrics = try await self.api.call(.GET, "/metrics").body
+        let cpu = metrics.split(separator: "\n").first { $0.hasPrefix("process_cpu_seconds_total ") }
+            .flatMap { Double($0.split(separator: " ")[1]) }
+        guard let cpu else {
+            printError("The gateway's /metrics has no process_cpu_seconds_total.")
+            throw ExitCode.failure
+        }
+        return Usage(cpu: cpu, memory: self.proportionalSetSize())
+    }
+
+    private func proportionalSetSize() -> Int? {
+        let path = "/proc/\(self.process.processIdentifier)/smaps_rollup"
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return nil }
+        return text.split(separator: "\n").first { $0.hasPrefix("Pss:") }
+            .flatMap { $0.split(separator: " ").dropFirst().first }.flatMap { Int($0) }.map { $0 * 1024 }
+    }
+
+    func stop() {
+        self.process.terminate()
+        self.process.waitUntilExit()
+    }
+}
+
+/// Keeps this process on one core, so that it and the gateway do not take turns.
+func pin(to core: Int) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["taskset", "-apc", "\(core)", "\(ProcessInfo.processInfo.processIdentifier)"]
+    process.standardOutput = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+        printError("--pin needs taskset (Debian package util-linux) and two cores.")
+        throw ExitCode.failure
+    }
+}
