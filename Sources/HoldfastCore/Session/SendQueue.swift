@@ -21,23 +21,28 @@ public struct SendQueue: Sendable {
         return true
     }
 
-    /// The first events that wait, up to about `bytes` together and at least one, to be written now.
-    public mutating func take(atMost bytes: Int) -> [EncodedEvent] {
-        guard self.bytes > bytes else {
-            let events = self.events
-            self.removeAll()
-            return events
-        }
+    /// How many of the first events have about `bytes` together: at least one, if any wait.
+    public func count(atMost bytes: Int) -> Int {
+        guard self.bytes > bytes else { return self.events.count }
         var count = 0
-        var taken = 0
-        while count < self.events.count, count == 0 || taken + self.events[count].byteCount <= bytes {
-            taken += self.events[count].byteCount
+        var sum = 0
+        while count < self.events.count, count == 0 || sum + self.events[count].byteCount <= bytes {
+            sum += self.events[count].byteCount
             count += 1
         }
-        let events = Array(self.events[..<count])
-        self.events.removeFirst(count)
-        self.bytes -= taken
-        return events
+        return count
+    }
+
+    /// The first `count` events have been written.
+    public mutating func removeFirst(_ count: Int) {
+        if count == self.events.count {
+            // A small buffer stays for the next turn; after a burst the memory goes back.
+            self.events.removeAll(keepingCapacity: count <= 16)
+            self.bytes = 0
+        } else {
+            for event in self.events[..<count] { self.bytes -= event.byteCount }
+            self.events.removeFirst(count)
+        }
     }
 
     public mutating func removeAll() {

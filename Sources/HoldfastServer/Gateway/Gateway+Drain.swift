@@ -25,7 +25,7 @@ extension Gateway {
         await self.sleepWhileConnected(until: start + .seconds(max(drain.deadline, drain.window)))
         await self.onEveryShard { shard in
             for transport in shard.transports.values {
-                let isPlain = transport.session?.core.dialect == .plain
+                let isPlain = transport.session?.dialect == .plain
                 transport.session?.flushNow()
                 transport.close(isPlain ? .goingAway : .drain, reason: "the gateway is being stopped")
             }
@@ -45,7 +45,7 @@ extension Gateway {
                     guard let session = transport.session else { continue }
                     guard !known.contains(session.name.handle) else { continue }
                     names.append(session.name.handle)
-                    switch session.core.dialect {
+                    switch session.dialect {
                     case .plain:
                         session.flushNow()
                         transport.close(.goingAway, reason: "the gateway is being stopped")

@@ -68,8 +68,6 @@ public final class Gateway: Service {
 
     func shard(of loop: any EventLoop) -> Shard? { self.state.withLockedValue { $0.byLoop[ObjectIdentifier(loop)] } }
 
-    func wallClock() -> Int64 { WallClock.microseconds() }
-
     /// Whether clients should be sent here: the broker answers and no drain is on.
     public var isReady: Bool { !self.isDraining && self.broker.isReady }
 

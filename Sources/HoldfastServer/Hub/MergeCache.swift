@@ -7,20 +7,20 @@ struct MergeCache {
     private var events: [EncodedEvent] = []
     private var buffer = ByteBuffer()
 
-    mutating func merged(_ events: [EncodedEvent]) -> ByteBuffer {
-        if events.count == 1 { return events[0].webSocketFrame }
-        if self.holds(events) { return self.buffer }
-        var buffer = ByteBufferAllocator().buffer(capacity: events.reduce(0) { $0 + $1.byteCount })
-        for event in events { buffer.writeImmutableBuffer(event.webSocketFrame) }
-        self.events = events
+    /// The first `count` of `events`, at least one, as one buffer.
+    mutating func merged(_ events: [EncodedEvent], first count: Int) -> ByteBuffer {
+        if count == 1 { return events[0].webSocketFrame }
+        if self.holds(events, count) { return self.buffer }
+        var buffer = ByteBufferAllocator().buffer(capacity: events[..<count].reduce(0) { $0 + $1.byteCount })
+        for event in events[..<count] { buffer.writeImmutableBuffer(event.webSocketFrame) }
+        self.events = Array(events[..<count])
         self.buffer = buffer
         return buffer
     }
 
-    private func holds(_ events: [EncodedEvent]) -> Bool {
-        guard events.count == self.events.count else { return false }
-        // From the end: sessions with different histories differ there least, but those that joined late differ in count.
-        for index in events.indices where events[index] !== self.events[index] { return false }
+    private func holds(_ events: [EncodedEvent], _ count: Int) -> Bool {
+        guard count == self.events.count else { return false }
+        for index in 0..<count where events[index] !== self.events[index] { return false }
         return true
     }
 }

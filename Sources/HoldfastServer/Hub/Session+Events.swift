@@ -31,11 +31,11 @@ extension Session {
     /// Text that is no event.
     func receiveInvalid(_ error: ProtocolError) {
         self.shard.metrics.clientEvents[.init(event: "invalid", isSuccess: false), default: 0] += 1
-        self.send(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: self.core.dialect))
+        self.send(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: self.dialect))
     }
 
     private func handle(_ event: ClientEvent) throws(ProtocolError) {
-        let isNative = self.core.dialect == .native
+        let isNative = self.dialect == .native
         switch event.name {
         case .ping:
             try self.acknowledge(event)
@@ -59,7 +59,7 @@ extension Session {
 
     /// The client says how many events it has had.
     private func acknowledge(_ event: ClientEvent) throws(ProtocolError) {
-        guard self.core.dialect == .native, let received = try event.received() else { return }
+        guard self.dialect == .native, let received = try event.received() else { return }
         guard self.core.outbox.acknowledge(received) else { throw .badCount }
     }
 
@@ -75,7 +75,7 @@ extension Session {
         }
         if error != .badID { reply.id = try? event.id() }
         // The reply carries the event's own name, so it counts exactly if the event does.
-        self.send(ServerEvent.reply(reply, dialect: self.core.dialect), isCounted: event.isCounted)
+        self.send(ServerEvent.reply(reply, dialect: self.dialect), isCounted: event.isCounted)
     }
 
     /// The extra fields to echo: those given at subscribe time if the name is active, else those of this event
@@ -103,7 +103,7 @@ extension Session {
         of event: ClientEvent
     ) throws(ProtocolError) -> (name: SubscriptionName, raw: JSONValue, service: Configuration.Service) {
         guard let raw = event.object["subscription"], let text = raw.string else { throw .badSubscription }
-        let name = try SubscriptionName(text, limit: self.configuration.limits.nameBytes)
+        let name = try SubscriptionName(text, limit: self.shard.limits.nameBytes)
         guard let service = self.configuration.service(name.service) else { throw .unknownService }
         return (name, raw, service)
     }
@@ -124,13 +124,13 @@ extension Session {
         // Authentication comes with the services' callbacks; until then nobody is authenticated.
         guard !service.requireAuthentication else { throw .authenticationRequired }
         guard self.subscriptions[name.text] == nil else { throw .alreadySubscribed }
-        let limit = self.configuration.limits.subscriptions
+        let limit = self.shard.limits.subscriptions
         guard self.subscriptions.count < limit else {
             throw .limitExceeded("The number of subscriptions", limit: limit, actual: self.subscriptions.count + 1)
         }
         var since: Position?
-        if self.core.dialect == .native, let value = event.object["since"], value.kind != .null {
-            since = Position(value, limits: self.configuration.limits.json)
+        if self.dialect == .native, let value = event.object["since"], value.kind != .null {
+            since = Position(value, limits: self.shard.limits.json)
             guard since != nil else { throw .badSince }
         }
         let topic = self.shard.topic(name.text)
@@ -159,12 +159,12 @@ extension Session {
             self.subscriptions[subscription.topic.name] = nil
             reply.error = ProtocolError("Service unavailable.", code: "broker_unavailable")
             self.shard.logger.warning("broker refused a subscription", metadata: ["error": "\(error)"])
-            return self.send(ServerEvent.reply(reply, dialect: self.core.dialect))
+            return self.send(ServerEvent.reply(reply, dialect: self.dialect))
         case .success(let success): recovery = success
         }
         reply.position = recovery.position
         if asked { reply.recovered = recovery.outcome == .recovered }
-        self.send(ServerEvent.reply(reply, dialect: self.core.dialect))
+        self.send(ServerEvent.reply(reply, dialect: self.dialect))
         switch recovery.outcome {
         case .fresh: break
         case .recovered: self.shard.metrics.recoveries += 1
@@ -175,11 +175,11 @@ extension Session {
         let waiting = subscription.waiting ?? []
         subscription.waiting = nil
         subscription.seen = recovery.sequence
-        let sentAt = Timestamp.text(microseconds: self.shard.gateway.wallClock())
+        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
         let now = Instant.now
         for publication in recovery.publications + waiting.filter({ $0.sequence > recovery.sequence }) {
             subscription.seen = max(subscription.seen, publication.sequence)
-            self.send(publication.encoded(self.core.dialect, sentAt: sentAt, extras: subscription.extras), now: now)
+            self.send(publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras), now: now)
         }
     }
 
@@ -191,7 +191,7 @@ extension Session {
         guard let subscription = self.subscriptions.removeValue(forKey: name.text) else { throw .notSubscribed }
         self.shard.leave(subscription)
         self.send(
-            ServerEvent.reply(self.reply(event, raw, extras: subscription.extras), dialect: self.core.dialect)
+            ServerEvent.reply(self.reply(event, raw, extras: subscription.extras), dialect: self.dialect)
         )
     }
 
@@ -201,9 +201,9 @@ extension Session {
         guard let subscription = self.subscriptions[name.text] else { throw .notSubscribed }
         // No service has an on_message callback yet: SocketShark accepts such a message without a word, and a native client
         // that gave an id is told that it has arrived.
-        guard self.core.dialect == .native, id != nil else { return }
+        guard self.dialect == .native, id != nil else { return }
         self.send(
-            ServerEvent.reply(self.reply(event, raw, extras: subscription.extras), dialect: self.core.dialect)
+            ServerEvent.reply(self.reply(event, raw, extras: subscription.extras), dialect: self.dialect)
         )
     }
 }

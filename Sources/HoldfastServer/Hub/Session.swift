@@ -7,7 +7,9 @@ import NIOCore
 /// Belongs to one event loop at a time. Decisions are made by ``HoldfastCore/ServerSession``; this class carries them out.
 final class Session: LoopTimer {
     let name: SessionName
-    unowned var shard: Shard
+    /// The loop it belongs to. The shard lets go of its sessions when they end, which ends the cycle.
+    var shard: Shard
+    let dialect: Dialect
     var core: ServerSession
     var queue = SendQueue()
     /// `nil` while the session waits for its client.
@@ -25,16 +27,15 @@ final class Session: LoopTimer {
 
     init(name: SessionName, dialect: Dialect, shard: Shard) {
         self.name = name
+        self.dialect = dialect
         self.core = ServerSession(dialect: dialect)
         self.shard = shard
-        self.openedAt = shard.gateway.wallClock()
+        self.openedAt = WallClock.microseconds()
         self.nextExpiry = .now + Self.expiryInterval
     }
 
-    private var limits: Configuration.Limits { self.shard.configuration.limits }
-
     func record(_ happening: Timeline.Happening) {
-        self.timeline.record(happening, at: self.shard.gateway.wallClock(), limit: self.limits.timeline)
+        self.timeline.record(happening, at: WallClock.microseconds(), limit: self.shard.limits.timeline)
         self.shard.logger.debug("session", metadata: ["session": "\(self.name.handle)", "what": "\(happening)"])
     }
 
@@ -42,11 +43,11 @@ final class Session: LoopTimer {
 
     /// Queues an event; it leaves at the end of this turn of the loop.
     func send(_ event: EncodedEvent, now: Instant) {
-        if self.core.dialect == .native, event.isCounted {
-            self.core.outbox.append(event, now: now, limits: self.limits.outbox)
+        if self.dialect == .native, event.isCounted {
+            self.core.outbox.append(event, now: now, limits: self.shard.limits.outbox)
         }
         guard self.transport != nil else { return }
-        guard self.queue.append(event, limit: self.limits.slowConsumerBytes) else { return self.letGoOfSlowConsumer() }
+        guard self.queue.append(event, limit: self.shard.limits.slowConsumerBytes) else { return self.letGoOfSlowConsumer() }
         self.shard.markDirty(self)
     }
 
@@ -60,7 +61,7 @@ final class Session: LoopTimer {
         self.queue.removeAll()
         self.end(
             .slowConsumer,
-            reason: "slow consumer: \(waiting) bytes wait, the limit is \(self.limits.slowConsumerBytes)"
+            reason: "slow consumer: \(waiting) bytes wait, the limit is \(self.shard.limits.slowConsumerBytes)"
         )
     }
 
@@ -68,8 +69,9 @@ final class Session: LoopTimer {
     func flush(_ cache: inout MergeCache) {
         guard let transport = self.transport else { return }
         while !self.queue.isEmpty, transport.isWritable {
-            let events = self.queue.take(atMost: WebSocketTransport.writeBytes)
-            transport.write(cache.merged(events))
+            let count = self.queue.count(atMost: WebSocketTransport.writeBytes)
+            transport.write(cache.merged(self.queue.events, first: count))
+            self.queue.removeFirst(count)
         }
     }
 
@@ -166,7 +168,7 @@ final class Session: LoopTimer {
 
     override func timerFired(now: Instant) {
         self.nextExpiry = now + Self.expiryInterval
-        self.core.outbox.expire(now: now, limits: self.limits.outbox)
+        self.core.outbox.expire(now: now, limits: self.shard.limits.outbox)
         guard case .waiting(let until) = self.core.state, until <= now else { return }
         self.core.end()
         self.record(.expired)

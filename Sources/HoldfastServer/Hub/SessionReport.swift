@@ -33,7 +33,7 @@ extension Session {
             }
         return SessionReport(
             handle: self.name.handle,
-            dialect: self.core.dialect,
+            dialect: self.dialect,
             state: state,
             client: self.client,
             remote: self.transport?.remote,

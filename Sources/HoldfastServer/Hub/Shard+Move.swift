@@ -102,11 +102,11 @@ extension Shard {
                 session.send(ServerEvent.gap(subscription: name, after: nil, next: nil))
                 continue
             }
-            let sentAt = Timestamp.text(microseconds: self.gateway.wallClock())
+            let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
             for publication in place.subscription.waiting ?? [] where publication.sequence > subscription.seen {
                 subscription.seen = publication.sequence
                 session.send(
-                    publication.encoded(session.core.dialect, sentAt: sentAt, extras: subscription.extras), now: .now
+                    publication.encoded(session.dialect, sentAt: sentAt, extras: subscription.extras), now: .now
                 )
             }
         }
@@ -121,7 +121,7 @@ extension Shard {
     ) {
         let here = NIOLoopBound(completion, eventLoop: self.loop)
         let loop = self.loop
-        self.gateway.broker.subscribe(subscription.topic.name, shard: self.index, since: since, history: history) { result in
+        self.broker.subscribe(subscription.topic.name, shard: self.index, since: since, history: history) { result in
             if loop.inEventLoop {
                 here.value(result)
             } else {

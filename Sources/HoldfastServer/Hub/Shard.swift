@@ -13,6 +13,11 @@ final class Shard: @unchecked Sendable {
     let index: Int
     let loop: any EventLoop
     unowned let gateway: Gateway
+    // Copies of what deliveries need: reaching through the gateway would cost more than a delivery itself.
+    let limits: Configuration.Limits
+    let logger: Logger
+    let broker: any Broker
+    let isEcho: Bool
     let mailbox: Mailbox
 
     private(set) var sessions: [SessionName.Handle: Session] = [:]
@@ -29,12 +34,15 @@ final class Shard: @unchecked Sendable {
     private var nextExpiry = Instant.now
 
     var configuration: Configuration { self.gateway.configuration }
-    var logger: Logger { self.gateway.logger }
 
     init(index: Int, loop: any EventLoop, gateway: Gateway) {
         self.index = index
         self.loop = loop
         self.gateway = gateway
+        self.limits = gateway.configuration.limits
+        self.logger = gateway.logger
+        self.broker = gateway.broker
+        self.isEcho = gateway.configuration.isEcho
         self.mailbox = Mailbox(loop: loop)
         self.wheel = TimerWheel(now: .now)
     }
@@ -57,7 +65,7 @@ final class Shard: @unchecked Sendable {
         let now = Instant.now
         if self.index == 0, now >= self.nextExpiry {
             self.nextExpiry = now + .seconds(1)
-            self.gateway.broker.expire()
+            self.broker.expire()
         }
         for timer in self.wheel.advance(to: now) {
             // The wheel fires up to a tick early, so that no bound is overrun; the timer sees its own deadline.
@@ -97,7 +105,7 @@ final class Shard: @unchecked Sendable {
     func openSession(_ dialect: Dialect) -> Session? {
         self.loop.assertInEventLoop()
         let name = SessionName(using: &self.random)
-        guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.configuration.limits.sessions) else {
+        guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.limits.sessions) else {
             return nil
         }
         let session = Session(name: name, dialect: dialect, shard: self)
@@ -133,7 +141,7 @@ final class Shard: @unchecked Sendable {
         session.subscriptions = [:]
         self.gateway.registry.remove(session.name.handle)
         // The limit is the gateway's; each loop has its part of it.
-        let limit = (self.configuration.limits.endedSessions + self.gateway.shardCount - 1) / self.gateway.shardCount
+        let limit = (self.limits.endedSessions + self.gateway.shardCount - 1) / self.gateway.shardCount
         while self.ended.count > limit { self.ended.removeFirst() }
     }
 
@@ -153,7 +161,7 @@ final class Shard: @unchecked Sendable {
         subscription.session = nil
         guard subscription.topic.subscribers.isEmpty else { return }
         self.topics[subscription.topic.name] = nil
-        self.gateway.broker.unsubscribe(subscription.topic.name, shard: self.index)
+        self.broker.unsubscribe(subscription.topic.name, shard: self.index)
     }
 
     // MARK: Delivery
@@ -168,7 +176,7 @@ final class Shard: @unchecked Sendable {
         let publications = self.mailbox.take()
         guard !publications.isEmpty else { return }
         let now = Instant.now
-        let sentAt = Timestamp.text(microseconds: self.gateway.wallClock())
+        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
         for publication in publications { self.deliver(publication, now: now, sentAt: sentAt) }
     }
 
@@ -189,20 +197,20 @@ final class Shard: @unchecked Sendable {
             }
             guard publication.sequence > subscription.seen, let session = subscription.session else { continue }
             subscription.seen = publication.sequence
+            let dialect = session.dialect
             let event: EncodedEvent
+            switch dialect {
+            case .native: self.metrics.nativeDeliveries += 1
+            case .plain: self.metrics.plainDeliveries += 1
+            }
             if !subscription.extras.isEmpty {
-                event = publication.encoded(session.core.dialect, sentAt: sentAt, extras: subscription.extras)
-            } else if session.core.dialect == .native {
+                event = publication.encoded(dialect, sentAt: sentAt, extras: subscription.extras)
+            } else if dialect == .native {
                 event = native ?? publication.encoded(.native, sentAt: sentAt)
                 native = event
             } else {
                 event = plain ?? publication.encoded(.plain, sentAt: sentAt)
                 plain = event
-            }
-            if session.core.dialect == .native {
-                self.metrics.nativeDeliveries += 1
-            } else {
-                self.metrics.plainDeliveries += 1
             }
             session.send(event, now: now)
         }
@@ -240,7 +248,7 @@ final class Shard: @unchecked Sendable {
         metrics.topics = self.topics.count
         for session in self.sessions.values {
             switch session.core.state {
-            case .attached: metrics.attachedSessions[session.core.dialect, default: 0] += 1
+            case .attached: metrics.attachedSessions[session.dialect, default: 0] += 1
             case .waiting: metrics.waitingSessions += 1
             case .ended: break
             }

@@ -38,7 +38,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         self.promise = promise
         self.encoder = encoder
         self.decoder = decoder
-        self.deadlineAt = .now + .seconds(shard.configuration.limits.handshakeTime)
+        self.deadlineAt = .now + .seconds(shard.limits.handshakeTime)
     }
 
     /// Puts the HTTP codec and this handler into a new connection's pipeline.
@@ -125,7 +125,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
             try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: self.isSecure))
             try pipeline.addHandler(
                 HTTPConnectionStateHandler(
-                    idleTimeout: .seconds(self.shard.configuration.limits.handshakeTime),
+                    idleTimeout: .seconds(self.shard.limits.handshakeTime),
                     logger: self.logger
                 )
             )

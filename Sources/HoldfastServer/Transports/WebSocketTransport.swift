@@ -30,6 +30,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     private var parser: WebSocketParser
     private var liveness: ServerLiveness
     private var context: ChannelHandlerContext?
+    /// Whether the channel takes more; kept here because every flush asks.
+    private(set) var isWritable = true
     private let authenticateBy: Instant?
     /// Why the transport was closed, for the metrics: a bounded set of words.
     private var closeLabel = "lost"
@@ -40,8 +42,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         self.remote = remote
         self.parser = WebSocketParser(
             role: .server,
-            maxFrameBytes: configuration.limits.frameBytes,
-            maxMessageBytes: configuration.limits.messageBytes
+            maxFrameBytes: shard.limits.frameBytes,
+            maxMessageBytes: shard.limits.messageBytes
         )
         let now = Instant.now
         self.liveness = ServerLiveness(
@@ -49,7 +51,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
             timeout: .seconds(configuration.ping.timeout),
             now: now
         )
-        let time = configuration.limits.authenticationTime
+        let time = shard.limits.authenticationTime
         self.authenticateBy =
             time > 0 && configuration.everyServiceAsksForAuthentication ? now + .seconds(time) : nil
     }
@@ -91,11 +93,10 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        guard context.channel.isWritable, let session = self.session, !session.queue.isEmpty else { return }
+        self.isWritable = context.channel.isWritable
+        guard self.isWritable, let session = self.session, !session.queue.isEmpty else { return }
         self.shard.markDirty(session)
     }
-
-    var isWritable: Bool { self.context?.channel.isWritable ?? false }
 
     /// Writes whole frames and flushes.
     func write(_ frames: ByteBuffer) {
@@ -123,8 +124,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     private func receive(_ message: WebSocketMessage) {
         switch message {
-        case .text(let text) where self.shard.configuration.isEcho: self.write(.text, text)
-        case .binary(let bytes) where self.shard.configuration.isEcho: self.write(.binary, bytes)
+        case .text(let text) where self.shard.isEcho: self.write(.text, text)
+        case .binary(let bytes) where self.shard.isEcho: self.write(.binary, bytes)
         case .text(let text), .binary(let text): self.receive(text)
         case .ping(let payload): self.write(.pong, payload)
         case .pong(let payload):
@@ -138,7 +139,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     private func receive(_ text: ByteBuffer) {
         let event: ClientEvent
         do throws(ProtocolError) {
-            event = try ClientEvent(parsing: text, limits: self.shard.configuration.limits.json)
+            event = try ClientEvent(parsing: text, limits: self.shard.limits.json)
         } catch {
             if let session = self.session { return session.receiveInvalid(error) }
             return self.answer(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: .plain))
@@ -163,7 +164,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     private func greet(_ event: ClientEvent) {
         do throws(ProtocolError) {
-            let hello = try ClientHello(event, limits: self.shard.configuration.limits.json)
+            let hello = try ClientHello(event, limits: self.shard.limits.json)
             guard let resume = hello.resume else { return self.openNativeSession(hello, event) }
             guard let name = resume.session else { return self.resumeFailed(hello, event) }
             self.state = .paused
@@ -210,7 +211,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     }
 
     private func refuseForLimit(_ event: ClientEvent) {
-        let limit = self.shard.configuration.limits.sessions
+        let limit = self.shard.limits.sessions
         let error = ProtocolError.limitExceeded("The number of sessions", limit: limit, actual: limit + 1)
         let dialect = event.name == .hello ? Dialect.native : .plain
         self.answer(ServerEvent.reply(ServerEvent.Reply(event: event.name.text, error: error), dialect: dialect))
@@ -229,7 +230,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         self.session?.transportClosed(self, reason: "\(code): \(reason)")
         // A slow consumer needs time to read what is before the Close frame.
         let factor = code == .slowConsumer ? 6.0 : 1.0
-        self.state = .closing(.now + .seconds(self.shard.configuration.limits.closeTime * factor))
+        self.state = .closing(.now + .seconds(self.shard.limits.closeTime * factor))
         self.write(.close, WebSocketFrame.closePayload(code, reason: reason))
         self.shard.setTimer(self)
     }
@@ -247,7 +248,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         let with = code.map { " with \($0)" } ?? ""
         self.session?.transportClosed(self, reason: "closed by the client\(with)\(reason.isEmpty ? "" : ": \(reason)")")
         // A peer that does not read its own answer is let go at the deadline.
-        self.state = .closing(.now + .seconds(self.shard.configuration.limits.closeTime))
+        self.state = .closing(.now + .seconds(self.shard.limits.closeTime))
         self.shard.setTimer(self)
         guard let context = self.context else { return }
         let payload = code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer()

@@ -42,6 +42,8 @@ struct BenchFanout: AsyncParsableCommand {
         let deliveries: Int
         let cpuMicroseconds: Double
         let perSecond: Double
+        /// Deliveries that left in one write, on average.
+        let perWrite: Double
         let latency: Histogram<UInt32>
     }
 
@@ -146,6 +148,7 @@ struct BenchFanout: AsyncParsableCommand {
             deliveries: deliveries,
             cpuMicroseconds: (after.cpu - before.cpu) * 1_000_000 / Double(deliveries),
             perSecond: Double(deliveries) / seconds,
+            perWrite: Double(deliveries) / max(1, after.writes - before.writes),
             latency: snapshot.latency
         )
     }
@@ -154,7 +157,7 @@ struct BenchFanout: AsyncParsableCommand {
         if self.options.json {
             let values = parts.map { part in
                 "\"\(part.name)\":{\"deliveries\":\(part.deliveries),\"cpu_us_per_delivery\":\(part.cpuMicroseconds.text(3)),"
-                    + "\"deliveries_per_second\":\(part.perSecond.text(0)),"
+                    + "\"deliveries_per_second\":\(part.perSecond.text(0)),\"deliveries_per_write\":\(part.perWrite.text(1)),"
                     + "\"latency_ms\":{\"p50\":\(Self.ms(part, 50)),\"p99\":\(Self.ms(part, 99)),\"max\":\(Self.ms(part, 100))}}"
             }
             return printNow(
@@ -169,7 +172,7 @@ struct BenchFanout: AsyncParsableCommand {
         for part in parts {
             printNow(
                 "  \(part.name): \(part.deliveries) deliveries, \(part.cpuMicroseconds.text(2)) µs of gateway CPU each, "
-                    + "\(part.perSecond.text(0)) per second; latency p50 \(Self.ms(part, 50)) ms, "
+                    + "\(part.perSecond.text(0)) per second, \(part.perWrite.text(1)) per write; latency p50 \(Self.ms(part, 50)) ms, "
                     + "p99 \(Self.ms(part, 99)) ms, max \(Self.ms(part, 100)) ms"
             )
         }

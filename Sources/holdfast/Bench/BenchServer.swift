@@ -8,6 +8,8 @@ final class BenchServer {
     struct Usage {
         /// User and system time of the gateway's process, in seconds, as it reports itself.
         let cpu: Double
+        /// Writes to transports so far.
+        let writes: Double
         /// Proportional set size in bytes; `nil` where the system does not tell.
         let memory: Int?
     }
@@ -58,13 +60,19 @@ final class BenchServer {
 
     func usage() async throws -> Usage {
         let metrics = try await self.api.call(.GET, "/metrics").body
-        let cpu = metrics.split(separator: "\n").first { $0.hasPrefix("process_cpu_seconds_total ") }
-            .flatMap { Double($0.split(separator: " ")[1]) }
-        guard let cpu else {
-            printError("The gateway's /metrics has no process_cpu_seconds_total.")
-            throw ExitCode.failure
+        func value(_ name: String) throws -> Double {
+            let line = metrics.split(separator: "\n").first { $0.hasPrefix(name + " ") }
+            guard let value = line.flatMap({ Double($0.split(separator: " ")[1]) }) else {
+                printError("The gateway's /metrics has no \(name).")
+                throw ExitCode.failure
+            }
+            return value
         }
-        return Usage(cpu: cpu, memory: self.proportionalSetSize())
+        return Usage(
+            cpu: try value("process_cpu_seconds_total"),
+            writes: try value("holdfast_writes_total"),
+            memory: self.proportionalSetSize()
+        )
     }
 
     private func proportionalSetSize() -> Int? {
