@@ -109,6 +109,35 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
+            // The demo's page, which the binary serves from memory.
+            resources: [
+                .embedInCode("Demo/page/index.html"),
+                .embedInCode("Demo/page/demo.css"),
+                .embedInCode("Demo/page/demo.js"),
+                .embedInCode("Demo/page/calls.js"),
+                .embedInCode("Demo/page/chart.js"),
+                .embedInCode("Demo/page/ledger.js"),
+                .embedInCode("Demo/page/line.js"),
+                .embedInCode("Demo/page/words.js"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "HoldfastCoreTests",
+            dependencies: [
+                "HoldfastCore", "HoldfastProtocol",
+                .product(name: "NIOCore", package: nio),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "HoldfastFaultsTests",
+            dependencies: [
+                "HoldfastFaults",
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+            ],
             swiftSettings: settings
         ),
     ],

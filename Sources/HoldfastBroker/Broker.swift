@@ -24,12 +24,15 @@ public struct PublicationDraft: Sendable {
     public var subscription: String
     /// One well-formed JSON value.
     public var data: ByteBuffer
+    /// The publisher's own time, in SocketShark's form (``HoldfastProtocol/Timestamp/reformatted(_:)``).
+    public var publishedAt: String?
     /// A publisher that repeats a publication with the same key and subscription publishes it once.
     public var idempotencyKey: String?
 
-    public init(subscription: String, data: ByteBuffer, idempotencyKey: String? = nil) {
+    public init(subscription: String, data: ByteBuffer, publishedAt: String? = nil, idempotencyKey: String? = nil) {
         self.subscription = subscription
         self.data = data
+        self.publishedAt = publishedAt
         self.idempotencyKey = idempotencyKey
     }
 }

@@ -45,3 +45,28 @@ public enum CutPackets: Sendable, Hashable {
     /// sender is slowed down as it would be by a network that acknowledges nothing.
     case delayed
 }
+
+/// Which connections a cut strikes.
+public enum CutReach: Sendable, Hashable {
+    /// Those that are and those that come: the pulled cable.
+    case everything
+    /// Only those that are: a router or a firewall that has forgotten them, while the network is fine. A client that
+    /// notices has a new line at once.
+    case existingConnections
+}
+
+/// The fault in force on one connection.
+struct Cut: Equatable {
+    var directions: Directions
+    var packets: CutPackets
+
+    static let none = Cut(directions: [], packets: .lost)
+
+    func line(_ direction: Directions) -> Pipe.Line {
+        guard self.directions.contains(direction) else { return .whole }
+        return switch self.packets {
+        case .lost: .swallows
+        case .delayed: .holds
+        }
+    }
+}

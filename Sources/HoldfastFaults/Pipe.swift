@@ -11,7 +11,7 @@ enum StreamEnd: Equatable, Sendable {
 /// One direction of one relayed connection: decides what becomes of each byte and of its end.
 ///
 /// Sans-IO: fed with what the near socket read and with the state of the line, it says what to do with the far socket.
-struct Pipe: ~Copyable {
+struct Pipe {
     /// What the network does to this direction just now.
     enum Line: Equatable, Sendable {
         case whole
@@ -19,16 +19,20 @@ struct Pipe: ~Copyable {
         case holds
     }
 
-    private enum State: ~Copyable {
-        /// Nothing was lost. `held` waits for the line or for the far socket, in the order in which it came.
-        case intact(held: CircularBuffer<ByteBuffer>, end: StreamEnd?)
+    private enum State: Equatable {
+        /// Nothing was lost.
+        case intact
         /// The end has been passed on.
         case ended
-        /// Something was lost: a hole must never be followed by data, so nothing passes any more.
+        /// Something was lost: data must never follow a hole, so nothing passes any more.
         case dead
     }
 
-    private var state: State = .intact(held: [], end: nil)
+    private var state: State = .intact
+    /// Waits for the line or for the far socket, in the order in which it came; only while `.intact`.
+    private var held: CircularBuffer<ByteBuffer> = []
+    private var heldEnd: StreamEnd?
+
     private(set) var line: Line
     /// Whether there is a far socket to write to.
     private(set) var farIsOpen: Bool
@@ -47,25 +51,19 @@ struct Pipe: ~Copyable {
     }
 
     mutating func received(_ bytes: ByteBuffer) -> BytesAction {
-        switch consume self.state {
-        case .intact(var held, let end):
+        switch self.state {
+        case .intact:
             switch self.line {
             case .swallows:
                 self.state = .dead
                 return .swallow(bytes: bytes.readableBytes)
             case .whole where self.farIsOpen:
-                self.state = .intact(held: held, end: end)
                 return .pass(bytes)
             case .whole, .holds:
-                held.append(bytes)
-                self.state = .intact(held: held, end: end)
+                self.held.append(bytes)
                 return .hold
             }
-        case .ended:
-            self.state = .ended
-            return .swallow(bytes: bytes.readableBytes)
-        case .dead:
-            self.state = .dead
+        case .ended, .dead:
             return .swallow(bytes: bytes.readableBytes)
         }
     }
@@ -76,9 +74,10 @@ struct Pipe: ~Copyable {
         case hold
     }
 
+    /// A RST may follow a FIN; it then takes its place, for it says more.
     mutating func ended(_ end: StreamEnd) -> EndAction {
-        switch consume self.state {
-        case .intact(let held, _):
+        switch self.state {
+        case .intact, .ended:
             switch self.line {
             case .swallows:
                 self.state = .dead
@@ -87,26 +86,11 @@ struct Pipe: ~Copyable {
                 self.state = .ended
                 return .pass(end)
             case .whole, .holds:
-                // A RST after a FIN takes its place: it says more.
-                self.state = .intact(held: held, end: end)
-                return .hold
-            }
-        case .ended:
-            // The FIN has passed and a RST follows it, now or when the line is whole; a second FIN cannot be. On a line
-            // that is cut now the RST is one more thing that got lost.
-            switch self.line {
-            case .whole:
-                self.state = .ended
-                return .pass(end)
-            case .swallows:
-                self.state = .dead
-                return .swallow
-            case .holds:
-                self.state = .intact(held: [], end: end)
+                self.state = .intact
+                self.heldEnd = end
                 return .hold
             }
         case .dead:
-            self.state = .dead
             return .swallow
         }
     }
@@ -132,61 +116,41 @@ struct Pipe: ~Copyable {
         return self.release()
     }
 
-    /// The far socket is gone without this direction having ended it: whatever comes is for nobody.
+    /// The far socket is gone: whatever comes is for nobody.
     mutating func farGone() -> Release {
         self.farIsOpen = false
-        var release = Release()
-        self.kill(&release)
-        return release
+        let lost = self.loseHeld()
+        self.state = .dead
+        return lost
     }
 
     private mutating func release() -> Release {
-        var release = Release()
         switch self.line {
-        case .swallows:
-            self.loseHeld(&release)
-        case .holds:
-            break
-        case .whole where self.farIsOpen:
-            self.passHeld(&release)
-        case .whole:
-            break
+        case .swallows: self.loseHeld()
+        case .whole where self.farIsOpen: self.passHeld()
+        case .whole, .holds: Release()
         }
-        return release
     }
 
     /// Data that was under way when the line began to swallow is lost like any other.
-    private mutating func loseHeld(_ release: inout Release) {
-        switch consume self.state {
-        case .intact(let held, let end) where held.isEmpty && end == nil:
-            self.state = .intact(held: held, end: end)
-        case .intact(let held, let end):
-            release.swallowedBytes = held.reduce(0) { $0 + $1.readableBytes }
-            release.swallowedEnds = end == nil ? 0 : 1
-            self.state = .dead
-        case .ended:
-            self.state = .ended
-        case .dead:
-            self.state = .dead
-        }
-    }
-
-    private mutating func passHeld(_ release: inout Release) {
-        switch consume self.state {
-        case .intact(let held, let end):
-            release.pass = held
-            release.end = end
-            self.state = end == nil ? .intact(held: [], end: nil) : .ended
-        case .ended:
-            self.state = .ended
-        case .dead:
-            self.state = .dead
-        }
-    }
-
-    private mutating func kill(_ release: inout Release) {
-        self.loseHeld(&release)
+    private mutating func loseHeld() -> Release {
+        guard !self.held.isEmpty || self.heldEnd != nil else { return Release() }
+        let bytes = self.held.reduce(0) { $0 + $1.readableBytes }
+        let lost = Release(swallowedBytes: bytes, swallowedEnds: self.heldEnd == nil ? 0 : 1)
+        self.held.removeAll()
+        self.heldEnd = nil
         self.state = .dead
+        return lost
+    }
+
+    private mutating func passHeld() -> Release {
+        let passed = Release(pass: self.held, end: self.heldEnd)
+        self.held.removeAll()
+        self.heldEnd = nil
+        if passed.end != nil {
+            self.state = .ended
+        }
+        return passed
     }
 
     // MARK: Questions
@@ -194,7 +158,8 @@ struct Pipe: ~Copyable {
     /// Whether the near socket may be read: never more than the far socket takes, except to throw it away.
     func mayRead(farIsWritable: Bool) -> Bool {
         switch self.state {
-        case .dead: true
+        case .dead:
+            true
         case .intact, .ended:
             switch self.line {
             case .swallows: true
@@ -205,10 +170,5 @@ struct Pipe: ~Copyable {
     }
 
     /// Whether something was lost in this direction, so that it stays silent for good.
-    var isDead: Bool {
-        switch self.state {
-        case .dead: true
-        case .intact, .ended: false
-        }
-    }
+    var isDead: Bool { self.state == .dead }
 }

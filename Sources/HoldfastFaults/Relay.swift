@@ -3,7 +3,7 @@ import NIOCore
 /// One connection through the proxy: two sockets and a ``Pipe`` for each direction. Loop-bound.
 final class Relay {
     private enum Upstream {
-        /// Not yet asked for: no packet of a new connection crosses a line that is cut in either direction.
+        /// Accepted on a line that was cut, in whatever direction: the client's SYN is lost, and will be sent again.
         case notConnected
         case connecting
         case open
@@ -11,8 +11,13 @@ final class Relay {
     }
 
     private let core: ProxyCore
+    private let acceptedAt = NIODeadline.now()
+    private var cut = Cut.none
+    private var nextSYN: Scheduled<Void>?
     private var client: RelayHandler?
     private var server: RelayHandler?
+    /// Of a socket that is not open yet.
+    private var opening: RelayHandler?
     private var upstream: Upstream = .notConnected
     private var toServer: Pipe
     private var toClient: Pipe
@@ -25,8 +30,8 @@ final class Relay {
 
     init(core: ProxyCore) {
         self.core = core
-        self.toServer = Pipe(line: core.line(.toServer), farIsOpen: false)
-        self.toClient = Pipe(line: core.line(.toClient), farIsOpen: true)
+        self.toServer = Pipe(line: .holds, farIsOpen: false)
+        self.toClient = Pipe(line: .whole, farIsOpen: true)
     }
 
     // MARK: Facts from the sockets
@@ -35,21 +40,30 @@ final class Relay {
         switch side {
         case .client:
             self.client = handler
-            self.core.opened(self)
-            self.connectIfPossible()
-        case .server:
-            guard !self.isFinished else {
-                handler.close()
+            guard self.core.admit(self) else {
+                handler.reset()
                 return
             }
+            self.cut = self.core.cutOfNewConnections
+            if self.cut.directions.isEmpty {
+                self.connect()
+            }
+        case .server:
             self.server = handler
+            self.opening = nil
             self.upstream = .open
             self.perform(self.toServer.farOpened(), on: .toServer)
         }
     }
 
+    func opening(_ handler: RelayHandler) {
+        guard !self.isFinished else { return handler.close() }
+        self.opening = handler
+    }
+
     func connectFailed() {
         guard !self.isFinished else { return }
+        self.opening = nil
         self.upstream = .gone
         self.ended(.reset, from: .server)
         self.perform(self.toServer.farGone(), on: .toServer)
@@ -81,6 +95,10 @@ final class Relay {
 
     func ended(_ end: StreamEnd, from side: Side) {
         guard !self.isFinished else { return }
+        if side == .client, case .notConnected = self.upstream {
+            // It has given up before there was a connection. The server never hears of it.
+            return self.finish()
+        }
         switch side {
         case .client:
             self.clientEnded = true
@@ -94,7 +112,6 @@ final class Relay {
 
     /// The socket is gone. ``ended(_:from:)`` has been told before, unless it was closed from here.
     func closed(_ side: Side) {
-        guard !self.isFinished || self.client != nil || self.server != nil else { return }
         switch side {
         case .client:
             self.client = nil
@@ -109,13 +126,16 @@ final class Relay {
 
     // MARK: Facts from the control
 
-    func lineChanged() {
+    func cut(_ cut: Cut) {
         guard !self.isFinished else { return }
-        self.perform(self.toServer.lineChanged(to: self.core.line(.toServer)), on: .toServer)
-        self.perform(self.toClient.lineChanged(to: self.core.line(.toClient)), on: .toClient)
+        self.cut = cut
+        if case .notConnected = self.upstream {
+            return self.awaitNextSYN()
+        }
+        self.perform(self.toServer.lineChanged(to: cut.line(.toServer)), on: .toServer)
+        self.perform(self.toClient.lineChanged(to: cut.line(.toClient)), on: .toClient)
         self.client?.resumeReading()
         self.server?.resumeReading()
-        self.connectIfPossible()
     }
 
     func shutdown() {
@@ -135,11 +155,22 @@ final class Relay {
         direction == .toServer ? self.server : self.client
     }
 
-    private func connectIfPossible() {
-        guard case .notConnected = self.upstream, !self.isFinished else { return }
-        guard self.core.line(.toServer) == .whole, self.core.line(.toClient) == .whole, !self.toServer.isDead else { return }
+    private func connect() {
         self.upstream = .connecting
+        // Now it is a connection like any other: what is cut later, cuts it.
+        self.cut(self.cut)
         self.core.connect(for: self)
+    }
+
+    /// The client's kernel believes that it is connected, so it will not send its SYN again: done for it, when it would.
+    private func awaitNextSYN() {
+        self.nextSYN?.cancel()
+        self.nextSYN = nil
+        let age = NIODeadline.now() - self.acceptedAt
+        guard self.cut.directions.isEmpty, let next = self.core.configuration.synRepeats.first(where: { $0 > age }) else { return }
+        self.nextSYN = self.core.loop.assumeIsolated().scheduleTask(deadline: self.acceptedAt + next) {
+            self.connect()
+        }
     }
 
     private func perform(_ action: Pipe.BytesAction, on direction: Directions) {
@@ -213,8 +244,11 @@ final class Relay {
         guard !self.isFinished else { return }
         self.isFinished = true
         self.ghost?.cancel()
+        self.nextSYN?.cancel()
         self.client?.close()
         self.server?.close()
+        self.opening?.close()
+        self.opening = nil
         self.core.closed(self)
     }
 }

@@ -114,7 +114,7 @@ final class RelayHandler: ChannelDuplexHandler {
     }
 
     func resumeReading() {
-        guard self.isReadPending, let context = self.context else { return }
+        guard self.isReadPending, let context = self.context, self.relay.mayRead(from: self.side) else { return }
         self.isReadPending = false
         context.read()
     }
@@ -138,7 +138,7 @@ final class RelayHandler: ChannelDuplexHandler {
         guard !self.isClosedByUs, let context = self.context else { return }
         // A socket that lingers for no time at all is closed with a RST.
         if let options = context.channel as? any SocketOptionProvider {
-            options.setSoLinger(NIOLinger(l_onoff: 1, l_linger: 0)).whenFailure { _ in }
+            options.unsafeSetSocketOption(level: .socket, name: .so_linger, value: Linger(isOn: 1, time: 0)).whenFailure { _ in }
         }
         self.close()
     }
@@ -148,4 +148,10 @@ final class RelayHandler: ChannelDuplexHandler {
         self.isClosedByUs = true
         context.close(promise: nil)
     }
+}
+
+/// `struct linger` of POSIX (two ints), by hand: NIO's own alias of it is of a module that a package cannot import.
+private struct Linger {
+    let isOn: CInt
+    let time: CInt
 }

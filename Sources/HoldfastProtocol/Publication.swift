@@ -12,6 +12,8 @@ public final class Publication: Sendable {
     public let sequence: UInt64
     /// Epoch and offset for topics with history; `nil` for others.
     public let position: Position?
+    /// The publisher's own time, in SocketShark's form, if it gave one that can be read.
+    public let publishedAt: String?
     /// When the gateway took it, in ISO 8601 form.
     public let receivedAt: String
 
@@ -21,6 +23,7 @@ public final class Publication: Sendable {
         id: String,
         sequence: UInt64,
         position: Position?,
+        publishedAt: String?,
         receivedAt: String
     ) {
         self.subscription = subscription
@@ -28,6 +31,7 @@ public final class Publication: Sendable {
         self.id = id
         self.sequence = sequence
         self.position = position
+        self.publishedAt = publishedAt
         self.receivedAt = receivedAt
     }
 
@@ -46,9 +50,11 @@ public final class Publication: Sendable {
             case .native:
                 if let position = self.position { json.member("offset", position.offset) }
                 json.member("data", raw: self.data)
+                if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                 for extra in extras { json.member(extra.name, extra.value) }
             case .plain:
                 json.member("data", raw: self.data)
+                if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                 json.member("received_at", self.receivedAt)
                 // The gateway hands publications over without a queue of its own per broker connection.
                 json.member("queue_size", 0)

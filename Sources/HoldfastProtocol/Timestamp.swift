@@ -11,6 +11,28 @@ public enum Timestamp {
         return text + "+00:00"
     }
 
+    /// Reads an ISO 8601 date or date with time and writes it as SocketShark does: `Z` becomes `+00:00`, a date gets
+    /// `T00:00:00`, fractions become 6 digits or none, a text without zone stays without (socketshark.md §8).
+    /// - Returns: `nil` if it is no such text.
+    public static func reformatted(_ text: String) -> String? {
+        guard text.utf8.count <= 64, let parts = text.wholeMatch(of: Self.pattern)?.output else { return nil }
+        let (_, year, month, day, hour, minute, second, fraction, zone) = parts
+        guard (1...12).contains(Int(month) ?? 0), (1...31).contains(Int(day) ?? 0), Int(hour ?? "0") ?? 99 <= 23,
+            Int(minute ?? "0") ?? 99 <= 59, Int(second ?? "0") ?? 99 <= 59
+        else { return nil }
+        var result = "\(year)-\(month)-\(day)T\(hour ?? "00"):\(minute ?? "00"):\(second ?? "00")"
+        if let fraction {
+            let digits = (fraction + "000000").prefix(6)
+            if digits != "000000" { result += ".\(digits)" }
+        }
+        if let zone { result += zone == "Z" || zone == "z" ? "+00:00" : zone.contains(":") ? zone : "\(zone.prefix(3)):\(zone.dropFirst(3))" }
+        return result
+    }
+
+    // A Regex is immutable, but not marked Sendable.
+    private static nonisolated(unsafe) let pattern =
+        /(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?/
+
     private static func pad(_ number: Int64, _ width: Int) -> String {
         let digits = String(number)
         return digits.count >= width ? digits : String(repeating: "0", count: width - digits.count) + digits

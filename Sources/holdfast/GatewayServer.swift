@@ -22,7 +22,7 @@ struct GatewayServer {
         let threads = self.configuration.threads > 0 ? self.configuration.threads : System.coreCount
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         let gateway = Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
-        let router = Router()
+        let router = Router(options: .autoGenerateHeadEndpoints)
         router.add(middleware: JSONErrors())
         gateway.addRoutes(to: router)
         self.addRoutes(router, gateway)

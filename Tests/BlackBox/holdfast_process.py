@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+LISTENING = re.compile(r"^listening on http://[0-9a-z.\[\]:]+:(\d+)$", re.M)
+CRASH = re.compile(r"Fatal error|Precondition failed|Assertion failed|\*\*\* (Signal|Program crashed)|SUMMARY: \w+Sanitizer")
 START_DEADLINE = 20.0
 
 
@@ -35,6 +37,7 @@ def binary() -> str:
 def clean_environment(env: dict[str, str] | None = None) -> dict[str, str]:
     """Ours without anything that would configure a gateway, and then `env`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    kept["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,threads=crashed,images=none,registers=none"
     return {**kept, **(env or {})}
 
 
@@ -133,7 +136,14 @@ class Holdfast:
     """A running `holdfast` command that listens on a port of its own choice."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None, key: str | None = None, files: int = 0):
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
+
+        def prepare():
+            """In the child: it must not outlive a test run that is killed."""
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux only
+            if files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
         self.process = subprocess.Popen(
             [binary(), *arguments],
             env=clean_environment(env),
@@ -142,10 +152,10 @@ class Holdfast:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            preexec_fn=limit,
+            preexec_fn=prepare,
         )
         self.key = key
-        self.log: collections.deque[str] = collections.deque(maxlen=400)
+        self.log: collections.deque[str] = collections.deque(maxlen=3_000)
         self.found: queue.Queue[int | None] = queue.Queue()
         self.readers = [
             threading.Thread(target=self.follow, args=(stream, is_output), daemon=True)
@@ -173,11 +183,24 @@ class Holdfast:
             self.found.put(None)
 
     def tail(self) -> str:
-        return "\n".join(list(self.log)[-60:])
+        """The last lines of the log; of a crash, what it was and where in our own code."""
+        lines = list(self.log)
+        if not any(CRASH.search(line) for line in lines):
+            return "\n".join(lines[-30:])
+        return "\n".join(line for line in lines if CRASH.search(line) or " at " in line and "/Sources/Holdfast" in line)
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return self.process.poll() is None and not self.crashed
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by itself with a failure, or is about to: Swift writes its backtrace first, which takes a while."""
+        if any(CRASH.search(line) for line in list(self.log)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(60)
+            return True
+        return self.process.poll() not in (None, 0, -signal.SIGKILL)
 
     def resident_bytes(self) -> int:
         with open(f"/proc/{self.process.pid}/status") as status:
@@ -197,7 +220,8 @@ class Holdfast:
             raise AssertionError(f"still running after {timeout} s:\n{self.tail()}") from None
 
     def kill(self) -> None:
-        self.process.kill()
+        if self.process.poll() is None:
+            self.process.kill()
         self.process.wait()
         for reader in self.readers:
             reader.join(timeout=5)

@@ -19,6 +19,7 @@ from raw_socket import DEADLINE, ConnectionLost, RawSocket
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 MASK = b"\xa1\x5c\x07\xfe"
+ENDING = 3.0  # How soon the server has to close TCP once both Close frames are there, or it has failed the connection.
 
 
 class Frame(NamedTuple):
@@ -235,7 +236,7 @@ class RawWebSocket(RawSocket):
         assert code in codes, f"closed with {code} {frame.payload[2:]!r}, expected {codes}"
         if end:
             self.send_frame(CLOSE, frame.payload[:2])
-            self.wait_for_end(timeout)
+            self.wait_for_end(ENDING)
             assert not self.buffer, f"bytes after the Close: {bytes(self.buffer[:100])!r}"
         return frame.payload[2:]
 

@@ -44,7 +44,12 @@
  *   reply        id event                       the answer to a command: the server's, or made here (event.code)
  *   rtt          rtt srtt                       a ping was answered
  *   goaway       at event                       the server wants us elsewhere; a new line is opened at that time
- *   error        code error …                   something that the app should know; the machine goes on by itself
+ *   error        code error …                   something that the app should know; nothing has to be done
+ *
+ * Reasons of `state`: connect, new_session, resumed, line_closed, dead, connect_timeout, hello_refused, bad_count, offline,
+ *   online, shown, doubt, late_timer; and of closed: closed_by_app, replaced, forbidden, authentication_expired, max_attempts.
+ * Codes of `error` made here: unreadable, bad_count, hello_refused, server_error (where the server gives no code),
+ *   protocol_error, replaced, forbidden, authentication_expired, max_attempts. Codes of replies made here: closed, queue_full, too_big.
  */
 
 /** @typedef {{epoch: string, offset: number}} Position */
@@ -87,6 +92,7 @@
  * @property {number} [maxAttempts] lines in a row that were of no use (default: no limit)
  */
 
+const NEVER = Infinity; // the time of what is not planned
 const USEFUL_MS = 10_000; // A connection that lived this long was useful: the backoff starts over.
 const RACE_PAUSE_MS = 10_000; // No second race within this time after one that the old line won.
 const STALE_ATTEMPT_MS = 1_000; // In doubt, an attempt older than this is begun anew: its SYN may wait for a retransmission.
@@ -99,7 +105,7 @@ const UPLINK_STEP_BYTES = 16_384;
 const UPLINK_STEP_MS = 250;
 
 /** When to try again. Full jitter: with anything less, clients that were dropped together come back together. */
-export class Backoff {
+class Backoff {
   failures = 0; // lines since the last useful one that did not open, or did not live long enough to be useful
   spread = 1_000; // ms, from the last hello: over how long the server wants its clients to come back
 
@@ -136,7 +142,7 @@ export class Backoff {
 }
 
 /** The round-trip time, estimated as in RFC 6298. Pings carry a number of their own, so no sample is ambiguous. */
-export class RoundTrip {
+class RoundTrip {
   /** @type {number|null} */
   srtt = null;
   rttvar = 0;
@@ -160,29 +166,48 @@ export class RoundTrip {
 }
 
 /** Whether the line lives: quiet → ping → suspect → dead. Anything heard starts over. */
-export class Liveness {
-  interval = 4_000;
+class Liveness {
+  visible = 4_000; // ms of quiet until a ping
+  hidden = 25_000;
+  isHidden = false;
   timeout = 5_000;
   heardAt = 0;
   wait = 0;
   /** @type {number|null} a ping is out and nothing was heard since */
   askedAt = null;
+  doubted = false;
   /** @type {number|null} */
   suspectAt = null;
 
-  /** @param {number} now @returns {boolean} whether the line was suspect until now */
-  heard(now) {
+  get interval() {
+    return this.isHidden ? this.hidden : this.visible;
+  }
+
+  /**
+   * @param {number} now
+   * @param {boolean} [answer] to our last ping
+   * @returns {boolean} whether the line was suspect until now
+   */
+  heard(now, answer = false) {
     const wasSuspect = this.suspectAt !== null;
     this.heardAt = now;
+    // In doubt only the answer is proof: what else comes may have been on its way, or in a buffer while we slept.
+    if (this.doubted && !wasSuspect && !answer) return false;
     this.askedAt = this.suspectAt = null;
+    this.doubted = false;
     return wasSuspect;
   }
 
-  /** @param {number} now @param {number} wait */
-  asked(now, wait) {
+  /**
+   * @param {number} now
+   * @param {number} wait
+   * @param {boolean} doubted
+   */
+  asked(now, wait, doubted) {
     this.askedAt = now;
     this.wait = wait;
-    // Asked in doubt: a suspect line gets its whole time again, a page that wakes up must not throw a good line away.
+    this.doubted = doubted;
+    // A suspect line gets its whole time again: a page that wakes up must not throw a good line away.
     if (this.suspectAt !== null) this.suspectAt = now;
   }
 
@@ -210,15 +235,14 @@ export class Liveness {
  * @property {string} text
  * @property {number} bytes of UTF-8
  * @property {Topic} [topic] that an unsubscribe ends
- * @property {boolean} [unacknowledged]
- * @property {boolean} [unanswered]
+ * @property {number} holds the lists of the outbox that it is in
  */
 
 /**
  * What was sent and is not yet counted by the server (repeated after a resume), and what has no reply yet (repeated
  * in a new session). A command takes room until it is neither.
  */
-export class Outbox {
+class Outbox {
   bytes = 0;
   /** Events of this session that the server has counted. */
   acknowledged = 0;
@@ -232,17 +256,12 @@ export class Outbox {
     this.limit = limit;
   }
 
-  /** @param {Command} command */
-  hasRoom(command) {
-    return this.bytes + command.bytes <= this.limit;
-  }
-
   /**
    * Awaits the reply.
    * @param {Command} command
    */
   await(command) {
-    this.#keep(command, "unanswered");
+    this.#hold(command);
     this.unanswered.set(/** @type {string} */ (command.id), command);
   }
 
@@ -251,7 +270,7 @@ export class Outbox {
    * @param {Command} command @param {boolean} [first] before all that is not acknowledged
    */
   post(command, first = false) {
-    this.#keep(command, "unacknowledged");
+    this.#hold(command);
     if (first) this.unacknowledged.unshift(command);
     else this.unacknowledged.push(command);
   }
@@ -261,7 +280,7 @@ export class Outbox {
     if (!Number.isSafeInteger(received)) return false;
     const news = /** @type {number} */ (received) - this.acknowledged;
     if (news < 0 || news > this.unacknowledged.length) return false;
-    for (const command of this.unacknowledged.splice(0, news)) this.#release(command, "unacknowledged");
+    for (const command of this.unacknowledged.splice(0, news)) this.#release(command);
     this.acknowledged += news;
     return true;
   }
@@ -271,7 +290,7 @@ export class Outbox {
     const command = this.unanswered.get(id);
     if (!command) return undefined;
     this.unanswered.delete(id);
-    this.#release(command, "unanswered");
+    this.#release(command);
     return command;
   }
 
@@ -284,11 +303,11 @@ export class Outbox {
   removeBiggest() {
     let biggest;
     for (const command of this.unacknowledged) {
-      if (command.kind === "message" && command.unanswered && command.bytes > (biggest?.bytes ?? 0)) biggest = command;
+      if (command.kind === "message" && command.holds > 1 && command.bytes > (biggest?.bytes ?? 0)) biggest = command;
     }
     if (!biggest) return undefined;
     this.unacknowledged.splice(this.unacknowledged.indexOf(biggest), 1);
-    this.#release(biggest, "unacknowledged");
+    this.#release(biggest);
     return this.answer(/** @type {string} */ (biggest.id));
   }
 
@@ -297,21 +316,19 @@ export class Outbox {
    * @returns {Command[]} what has no reply, in order
    */
   restart() {
-    for (const command of this.unacknowledged.splice(0)) this.#release(command, "unacknowledged");
+    for (const command of this.unacknowledged.splice(0)) this.#release(command);
     this.acknowledged = 0;
     return [...this.unanswered.values()];
   }
 
-  /** @param {Command} command @param {"unacknowledged"|"unanswered"} why */
-  #keep(command, why) {
-    if (!command.unacknowledged && !command.unanswered) this.bytes += command.bytes;
-    command[why] = true;
+  /** @param {Command} command */
+  #hold(command) {
+    if (!command.holds++) this.bytes += command.bytes;
   }
 
-  /** @param {Command} command @param {"unacknowledged"|"unanswered"} why */
-  #release(command, why) {
-    command[why] = false;
-    if (!command.unacknowledged && !command.unanswered) this.bytes -= command.bytes;
+  /** @param {Command} command */
+  #release(command) {
+    if (!--command.holds) this.bytes -= command.bytes;
   }
 }
 
@@ -319,7 +336,6 @@ export class Outbox {
  * @typedef {object} Line
  * @property {number} id
  * @property {"opening"|"probing"|"hello"|"live"} phase
- * @property {number} since start of the attempt
  * @property {number} phaseAt start of the phase
  * @property {boolean} resuming its hello asked for our session
  * @property {WireEvent} [auth]
@@ -348,11 +364,11 @@ export class ConnectionMachine {
   state = "idle";
   /** @type {Map<string, Topic>} */
   topics = new Map();
-  backoff;
-  outbox;
-  roundTrip = new RoundTrip();
-  liveness = new Liveness();
-  counts = { attempts: 0, races: 0, resumed: 0, sessions: 0, duplicates: 0, gaps: 0 };
+  #backoff;
+  #outbox;
+  #roundTrip = new RoundTrip();
+  #liveness = new Liveness();
+  #counts = { attempts: 0, races: 0, resumed: 0, sessions: 0, duplicates: 0, gaps: 0 };
 
   /** @type {Action[]} */
   #actions = [];
@@ -363,48 +379,43 @@ export class ConnectionMachine {
   /** @type {Line|null} */
   #rival = null;
   #lastLine = 0;
-  #hidden = false;
   #offline = false;
-  #heartbeat = { interval: 4_000, hidden: 25_000 };
   /** @type {string|null} */
   #session = null;
   #received = 0; // events of the server in this session
   #acked = 0; // of these, what we have told it
   #ackBytes = 0; // their bytes since
-  /** @type {number|null} */
-  #ackAt = null;
-  /** @type {number|null} by then we want a count from the server */
-  #countAt = null;
+  #ackAt = NEVER;
+  #countAt = NEVER; // by then we want a count from the server
   /** @type {{data: string, at: number}|null} */
   #ping = null;
   #pings = 0;
-  /** @type {number|null} */
-  #attemptAt = null;
+  #pongBy = NEVER; // by then our own direction is taken for dead, even if the line carries events
+  #attemptAt = NEVER;
   #attemptNotBefore = 0; // the server's advice, which no doubt may shorten
   #raceNotBefore = 0;
   #moving = false; // the server said goaway
   #liveAt = 0; // when the last hello was answered
   #forgiven = false; // a late timer was excused, and nothing was heard since
   #reauthenticate = false;
-  #penalty = false; // the server objects: not even the first attempt may be soon
   #refreshed = false; // credentials were asked anew because of 4001
   /** Lines that we gave up after their hello: it may yet arrive, and take the session (4000) from the line that has it. */
   #ghosts = 0;
-  /** @type {number|null} */
-  #timerAt = null;
+  #timerAt = NEVER;
 
   /** @param {MachineOptions} options */
   constructor(options) {
-    this.#options = {
-      client: { name: "holdfast-js", version: "0.1.0" },
-      credentials: false,
-      connectTimeout: 10_000,
-      queueBytes: 1_048_576,
-      maxAttempts: Infinity,
-      ...options,
-    };
-    this.backoff = new Backoff(options.random);
-    this.outbox = new Outbox(this.#options.queueBytes);
+    const {
+      random,
+      client = { name: "holdfast-js", version: "0.1.0" },
+      credentials = false,
+      connectTimeout = 10_000,
+      queueBytes = 1_048_576,
+      maxAttempts = Infinity,
+    } = options;
+    this.#options = { client, credentials, connectTimeout, maxAttempts };
+    this.#backoff = new Backoff(random);
+    this.#outbox = new Outbox(queueBytes);
   }
 
   /** @param {Input} input @param {number} now @returns {Action[]} */
@@ -421,10 +432,8 @@ export class ConnectionMachine {
       case "receive": this.#receive(input); break;
       case "closed": this.#closed(input); break;
       case "timer": this.#timer(); break;
-      case "hidden": this.#hide(); break;
-      case "shown": this.#show(); break;
-      case "offline": this.#goOffline(); break;
-      case "online": this.#goOnline(); break;
+      case "hidden": case "shown": this.#page(input.type); break;
+      case "offline": case "online": this.#network(input.type); break;
       case "doubt": this.#doubt("doubt"); break;
     }
     this.#arm();
@@ -433,17 +442,13 @@ export class ConnectionMachine {
 
   stats() {
     return {
-      ...this.counts,
+      ...this.#counts,
       state: this.state,
       session: this.#session,
       received: this.#received,
-      sent: this.outbox.acknowledged + this.outbox.unacknowledged.length,
-      unacknowledged: this.outbox.unacknowledged.length,
-      unanswered: this.outbox.unanswered.size,
-      queuedBytes: this.outbox.bytes,
-      srtt: this.roundTrip.srtt === null ? null : Math.round(this.roundTrip.srtt),
-      spread: this.backoff.spread,
-      suspect: this.liveness.suspectAt !== null,
+      sent: this.#outbox.acknowledged + this.#outbox.unacknowledged.length,
+      queuedBytes: this.#outbox.bytes,
+      srtt: this.#roundTrip.srtt === null ? null : Math.round(this.#roundTrip.srtt),
     };
   }
 
@@ -454,18 +459,31 @@ export class ConnectionMachine {
 
   /** @param {State} state @param {string} reason */
   #become(state, reason) {
-    /** @type {Action} */
-    const action = { type: "state", state, previous: this.state, reason };
-    if (state === "reconnecting" && this.#attemptAt !== null) action.nextAttemptAt = this.#attemptAt;
+    const nextAttemptAt = state === "reconnecting" && this.#attemptAt < NEVER ? this.#attemptAt : undefined;
+    this.#do({ type: "state", state, previous: this.state, reason, nextAttemptAt });
     this.state = state;
-    this.#do(action);
+  }
+
+  /**
+   * An error that the server has sent, or none and then this one.
+   * @param {string} code
+   * @param {string} error
+   * @param {WireEvent} event
+   */
+  #error(code, error, event) {
+    this.#do({ type: "error", code: event.code ?? code, error: String(event.error ?? error), event });
+  }
+
+  /** @param {WireEvent} event */
+  #badCount(event) {
+    this.#error("bad_count", "The server's count of our events cannot be.", event);
   }
 
   // ── Commands of the app
 
   #connect() {
     if (this.state === "idle" || this.state === "closed") {
-      this.backoff.failures = 0;
+      this.#backoff.failures = 0;
       this.#refreshed = this.#reauthenticate = false;
       if (this.#offline) {
         this.#attemptAt = this.#now;
@@ -484,13 +502,14 @@ export class ConnectionMachine {
     if (this.state === "closed") return;
     if (this.#rival) this.#letGo(this.#rival, 1000);
     if (this.#main) this.#letGo(this.#main, 1000);
-    this.#main = this.#rival = this.#session = this.#attemptAt = null;
+    this.#main = this.#rival = this.#session = null;
+    this.#attemptAt = NEVER;
     this.#moving = false;
     this.#attemptNotBefore = this.#ghosts = 0;
     if (error) this.#do(error);
     this.#become("closed", reason);
     for (const message of this.#withdraw()) {
-      this.outbox.answer(/** @type {string} */ (message.id));
+      this.#outbox.answer(/** @type {string} */ (message.id));
       this.#fail(message, "closed", "The connection was closed before the reply.");
     }
     for (const topic of this.topics.values()) topic.active = false;
@@ -535,31 +554,31 @@ export class ConnectionMachine {
 
   /** @param {Command} command @returns {boolean} */
   #submit(command) {
-    if (!this.outbox.hasRoom(command)) {
-      const { limit, bytes } = this.outbox;
-      const actual = bytes + command.bytes;
+    const { limit, bytes } = this.#outbox;
+    const actual = bytes + command.bytes;
+    if (actual > limit) {
       this.#fail(command, "queue_full", `The queue holds at most ${limit} bytes, this would make it ${actual}.`, { limit, actual });
       return false;
     }
-    this.outbox.await(command);
+    this.#outbox.await(command);
     if (this.#counting()) this.#post(command);
     // Half of the room is taken by what the server may have counted long ago: ask.
-    if (this.#main?.phase === "live" && this.outbox.bytes * 2 > this.outbox.limit && this.liveness.askedAt === null) this.#sendPing();
+    if (this.#live && actual * 2 > limit && this.#liveness.askedAt === null) this.#sendPing();
     return true;
   }
 
   /** @param {Command} command */
   #post(command) {
-    this.outbox.post(command);
+    this.#outbox.post(command);
     // Behind a resuming hello nothing is sent before the reply: we do not know yet what to repeat.
-    if (this.#main?.phase === "live" || (this.#main?.phase === "hello" && !this.#main.resuming)) this.#write(command);
+    if (this.#live || (this.#main?.phase === "hello" && !this.#main.resuming)) this.#write(command);
   }
 
   /** @param {Command} command */
   #write(command) {
     const line = /** @type {Line} */ (this.#main);
     this.#do({ type: "send", line: line.id, text: command.text });
-    this.#countAt ??= this.#now + this.liveness.interval;
+    if (this.#countAt === NEVER) this.#wantCount();
   }
 
   /** @param {Command} command @param {string} code @param {string} error @param {object} [more] */
@@ -570,16 +589,19 @@ export class ConnectionMachine {
     else this.#do({ type: "reply", id: /** @type {string} */ (id), event });
   }
 
+  /** @param {string} subscription @param {WireEvent} event */
+  #drop(subscription, event) {
+    this.topics.delete(subscription);
+    this.#do({ type: "unsubscribed", subscription, event });
+  }
+
   /**
    * An unsubscribe has done its work.
    * @param {Command} command @param {WireEvent} [event] absent: it needed no server
    */
   #ended({ id = "", subscription = "", topic }, event = { event: "unsubscribe", subscription, status: "ok" }) {
     // The app may have subscribed anew meanwhile: that is another topic.
-    if (topic && this.topics.get(subscription) === topic) {
-      this.topics.delete(subscription);
-      this.#do({ type: "unsubscribed", subscription, event });
-    }
+    if (topic && this.topics.get(subscription) === topic) this.#drop(subscription, event);
     this.#do({ type: "reply", id, event });
   }
 
@@ -589,12 +611,12 @@ export class ConnectionMachine {
    */
   #withdraw() {
     const messages = [];
-    for (const command of this.outbox.restart()) {
+    for (const command of this.#outbox.restart()) {
       if (command.kind === "message") {
         messages.push(command);
         continue;
       }
-      this.outbox.answer(/** @type {string} */ (command.id));
+      this.#outbox.answer(/** @type {string} */ (command.id));
       if (command.kind === "unsubscribe") this.#ended(command);
     }
     return messages;
@@ -604,13 +626,13 @@ export class ConnectionMachine {
 
   /** Opens a line: main, or a rival beside a live main. */
   #attempt() {
-    this.#attemptAt = null;
-    this.counts.attempts++;
+    this.#attemptAt = NEVER;
+    this.#counts.attempts++;
     /** @type {Line} */
-    const line = { id: ++this.#lastLine, phase: "opening", since: this.#now, phaseAt: this.#now, resuming: false };
+    const line = { id: ++this.#lastLine, phase: "opening", phaseAt: this.#now, resuming: false };
     if (this.#main) {
       this.#rival = line;
-      if (!this.#moving) this.counts.races++;
+      if (!this.#moving) this.#counts.races++;
     } else this.#main = line;
     this.#do({ type: "open", line: line.id, transport: "websocket" });
   }
@@ -630,7 +652,7 @@ export class ConnectionMachine {
   /** @param {Line} line @param {number} [code] */
   #letGo(line, code) {
     this.#haunt(line);
-    this.#do(code === undefined ? { type: "close", line: line.id } : { type: "close", line: line.id, code });
+    this.#do({ type: "close", line: line.id, code });
   }
 
   /** @param {Line} line */
@@ -675,7 +697,7 @@ export class ConnectionMachine {
     if (line.auth) this.#post(command("auth", line.auth));
     for (const topic of this.topics.values()) {
       const subscribe = this.#subscribeCommand(topic);
-      this.outbox.await(subscribe);
+      this.#outbox.await(subscribe);
       this.#post(subscribe);
     }
     for (const message of messages) this.#post(message);
@@ -688,134 +710,137 @@ export class ConnectionMachine {
   #welcome(line, event) {
     if (event.status !== "ok" || typeof event.session !== "string") {
       if (event.code === "unknown_session") this.#session = null;
-      this.#do({ type: "error", code: event.code ?? "hello_refused", error: String(event.error ?? "The server refused hello."), event });
+      this.#error("hello_refused", "The server refused hello.", event);
       this.#letGo(line);
-      return this.#lost(line, "hello_refused", this.backoff.range(event.retry_after));
+      return this.#lost(line, "hello_refused", this.#backoff.range(event.retry_after));
     }
     const resumed = line.resuming && event.resumed === true;
-    if (resumed && !this.outbox.acknowledge(event.received)) {
-      this.#do({ type: "error", code: "bad_count", error: "The server's count of our events cannot be.", event });
+    if (resumed && !this.#outbox.acknowledge(event.received)) {
+      this.#badCount(event);
       this.#session = null;
       this.#letGo(line);
       return this.#lost(line, "bad_count");
     }
     const { interval, hidden_interval, timeout } = event.heartbeat ?? {};
-    this.#heartbeat = { interval: milliseconds(interval, 4_000), hidden: milliseconds(hidden_interval, 25_000) };
-    this.liveness.timeout = milliseconds(timeout, 5_000);
-    this.backoff.spread = milliseconds(event.spread, this.backoff.spread);
-    this.#setInterval();
-    this.roundTrip.sample(this.#now - line.phaseAt);
-    this.liveness.heard(this.#now);
+    const liveness = this.#liveness;
+    liveness.visible = milliseconds(interval, liveness.visible);
+    liveness.hidden = milliseconds(hidden_interval, liveness.hidden);
+    liveness.timeout = milliseconds(timeout, liveness.timeout);
+    this.#backoff.spread = milliseconds(event.spread, this.#backoff.spread);
+    this.#roundTrip.sample(this.#now - line.phaseAt);
+    liveness.heard(this.#now, true);
     this.#ping = null;
+    this.#pongBy = NEVER;
     this.#liveAt = this.#now;
     this.#enter(line, "live");
     if (!resumed) this.#ghosts = 0;
     this.#session = event.session;
     this.#attemptNotBefore = 0;
-    this.counts[resumed ? "resumed" : "sessions"]++;
+    this.#counts[resumed ? "resumed" : "sessions"]++;
     if (this.state !== "connected") this.#become("connected", resumed ? "resumed" : "new_session");
     this.#do({ type: "connected", resumed, event });
-    this.#countAt = null;
     if (resumed) {
-      if (this.#reauthenticate && line.auth) this.outbox.post(command("auth", line.auth), true);
+      if (this.#reauthenticate && line.auth) this.#outbox.post(command("auth", line.auth), true);
       this.#reauthenticate = false;
-      for (const command of this.outbox.unacknowledged) this.#write(command);
+      for (const command of this.#outbox.unacknowledged) this.#write(command);
     } else if (line.resuming) this.#beginSession(line);
-    else if (this.outbox.unacknowledged.length) this.#countAt = this.#now + this.liveness.interval;
+    this.#wantCount();
   }
 
   /** @param {Extract<Input, {type: "closed"}>} input */
   #closed({ line: id, code, reason, retryAfter }) {
     const line = this.#line(id);
     if (!line) return;
-    const advice = this.backoff.range(retryAfter);
-    if (line === this.#main && !this.#survives(code, reason)) return;
+    const advice = this.#backoff.range(retryAfter);
+    const objections = line === this.#main ? this.#judge(code, reason) : 0;
+    if (objections === null) return;
     this.#haunt(line);
-    this.#lost(line, "line_closed", advice);
+    this.#lost(line, "line_closed", advice, objections);
   }
 
   /**
    * What the close code of main asks for, but for a new line.
    * @param {number} code @param {string} [reason]
-   * @returns {boolean} false: no new line is wanted
+   * @returns {number|null} how many failures it counts for at least; null: no new line is wanted
    */
-  #survives(code, reason) {
+  #judge(code, reason) {
     /** @param {string} name @param {string} text @returns {Extract<Action, {type: "error"}>} */
     const error = (name, text) => ({ type: "error", code: name, error: reason ? `${text} (${reason})` : text, closeCode: code });
     /** @param {string} name @param {string} text */
     const end = (name, text) => {
       this.#main = null; // it is closed already
       this.#stop(name, error(name, text));
-      return false;
+      return null;
     };
     switch (code) {
       case 1009: {
         // The same message would close every further line too.
-        const message = this.outbox.removeBiggest();
-        if (message) this.#fail(message, "too_big", `The server does not take a message of ${message.bytes} bytes.`, { actual: message.bytes });
+        const message = this.#outbox.removeBiggest();
+        const actual = message?.bytes;
+        if (message) this.#fail(message, "too_big", `The server does not take a message of ${actual} bytes.`, { actual });
       } // falls through
       case 1002: case 1003: case 1007:
         this.#do(error("protocol_error", "The server ended the line because of a protocol error."));
-        this.#penalty = true;
-        return true;
+        // falls through
+      case 4029:
+        return 1; // not even the first attempt may be as soon as after a good line
       case 4000:
-        if (this.#ghosts === 0) return end("replaced", "The session was taken over by another connection.");
+        if (!this.#ghosts) return end("replaced", "The session was taken over by another connection.");
         this.#ghosts--;
-        return true;
+        break;
       case 4001:
         if (!this.#options.credentials || (this.#refreshed && !this.#wasUseful())) {
           return end("authentication_expired", "The authentication has expired.");
         }
         this.#refreshed = this.#reauthenticate = true;
-        return true;
+        break;
       case 4003:
         return end("forbidden", "The server forbids this connection.");
       case 4008:
         this.#session = null; // We were too slow and the server has dropped it: recover by position.
-        return true;
-      case 4029:
-        this.#penalty = true;
-        return true;
     }
-    return true;
+    return 0;
+  }
+
+  get #live() {
+    return this.#main?.phase === "live";
   }
 
   #wasUseful() {
-    return this.#main?.phase === "live" && this.#now - this.#liveAt >= USEFUL_MS;
+    return this.#live && this.#now - this.#liveAt >= USEFUL_MS;
   }
 
   /**
    * A line is gone: go on with the rival, or try again.
-   * @param {Line} line @param {string} reason @param {[number, number]} [advice]
+   * @param {Line} line @param {string} reason @param {[number, number]} [advice] @param {number} [objections] failures at least
    */
-  #lost(line, reason, advice) {
+  #lost(line, reason, advice, objections = 0) {
     if (line === this.#rival) {
       this.#rival = null;
-      this.backoff.failures++;
+      this.#backoff.failures++;
       return this.#schedule(false, advice);
     }
     // A dead line was suspect before: the failures are those of that race.
-    if (reason !== "dead") this.backoff.failures = this.#wasUseful() ? 0 : this.backoff.failures + 1;
-    if (this.#penalty) this.backoff.failures = Math.max(this.backoff.failures, 1);
-    this.#penalty = false;
+    if (reason !== "dead") this.#backoff.failures = this.#wasUseful() ? objections : this.#backoff.failures + 1;
     this.#main = this.#rival;
     this.#rival = null;
     const moving = this.#moving;
     this.#moving = false;
     if (this.#main) return this.#become("reconnecting", reason);
-    const { failures } = this.backoff;
+    const { failures } = this.#backoff;
     if (failures >= this.#options.maxAttempts) {
-      return this.#stop("max_attempts", { type: "error", code: "max_attempts", error: `No useful connection in ${failures} attempts.` });
+      const code = "max_attempts";
+      return this.#stop(code, { type: "error", code, error: `No useful connection in ${failures} attempts.` });
     }
     // A goaway has told us when to come; a race that failed has its next attempt waiting.
     const planned = moving || (reason === "dead" && failures > 0);
-    if (advice || !planned || this.#attemptAt === null) this.#schedule(reason === "dead", advice);
+    if (advice || !planned || this.#attemptAt === NEVER) this.#schedule(reason === "dead", advice);
     this.#await(reason);
   }
 
   /** @param {boolean} suspected @param {[number, number]} [advice] */
   #schedule(suspected, advice) {
-    this.#attemptAt = this.#now + this.backoff.delay(suspected, this.#hidden, advice);
+    this.#attemptAt = this.#now + this.#backoff.delay(suspected, this.#liveness.isHidden, advice);
     if (advice) this.#attemptNotBefore = this.#attemptAt;
   }
 
@@ -826,7 +851,7 @@ export class ConnectionMachine {
   #await(reason) {
     if (this.#offline) return this.#become("suspended", "offline");
     this.#become("reconnecting", reason);
-    if (/** @type {number} */ (this.#attemptAt) <= this.#now) this.#attempt();
+    if (this.#attemptAt <= this.#now) this.#attempt();
   }
 
   // ── What the server says
@@ -868,9 +893,9 @@ export class ConnectionMachine {
 
   #heard() {
     this.#forgiven = false;
-    if (!this.liveness.heard(this.#now) || this.#moving) return;
+    if (!this.#liveness.heard(this.#now) || this.#moving) return;
     // A false alarm: it has cost one connection, and the server's session was never touched.
-    this.#attemptAt = null;
+    this.#attemptAt = NEVER;
     if (!this.#rival) return;
     this.#letGo(this.#rival);
     this.#rival = null;
@@ -883,24 +908,25 @@ export class ConnectionMachine {
    */
   #move(rival) {
     if (rival === this.#rival) {
-      if (this.#wasUseful()) this.backoff.failures = 0;
-      else if (!this.#moving) this.backoff.failures++;
+      if (this.#wasUseful()) this.#backoff.failures = 0;
+      else if (!this.#moving) this.#backoff.failures++;
       this.#letGo(/** @type {Line} */ (this.#main));
       this.#main = rival;
       this.#rival = null;
       this.#moving = false;
-      this.liveness.heard(this.#now);
     }
     this.#hello(rival);
   }
 
   /** @param {WireEvent} event */
   #pong(event) {
+    this.#pongBy = NEVER;
     if (this.#ping && event.data === this.#ping.data) {
       const rtt = this.#now - this.#ping.at;
       this.#ping = null;
-      this.roundTrip.sample(rtt);
-      this.#do({ type: "rtt", rtt, srtt: Math.round(/** @type {number} */ (this.roundTrip.srtt)) });
+      this.#liveness.heard(this.#now, true);
+      this.#roundTrip.sample(rtt);
+      this.#do({ type: "rtt", rtt, srtt: Math.round(/** @type {number} */ (this.#roundTrip.srtt)) });
     }
     this.#acknowledged(event);
   }
@@ -908,19 +934,22 @@ export class ConnectionMachine {
   /** @param {WireEvent} event */
   #acknowledged(event) {
     if (event.received === undefined) return;
-    if (!this.outbox.acknowledge(event.received)) {
-      return this.#do({ type: "error", code: "bad_count", error: "The server's count of our events cannot be.", event });
-    }
-    this.#countAt = this.outbox.unacknowledged.length ? this.#now + this.liveness.interval : null;
+    if (!this.#outbox.acknowledge(event.received)) return this.#badCount(event);
+    this.#wantCount();
+  }
+
+  /** What the server has not counted after an interval, we ask for. */
+  #wantCount() {
+    this.#countAt = this.#outbox.unacknowledged.length ? this.#now + this.#liveness.interval : NEVER;
   }
 
   /** @param {WireEvent} event */
   #goaway(event) {
-    const [from, to] = this.backoff.range(event.retry_after) ?? [0, this.backoff.spread];
-    const at = this.#now + this.backoff.between(from, to);
+    const [from, to] = this.#backoff.range(event.retry_after) ?? [0, this.#backoff.spread];
+    const at = this.#now + this.#backoff.between(from, to);
     this.#do({ type: "goaway", at, event });
     this.#moving = true;
-    if (this.#wasUseful()) this.backoff.failures = 0;
+    if (this.#wasUseful()) this.#backoff.failures = 0;
     if (!this.#rival) this.#attemptAt = this.#attemptNotBefore = at;
   }
 
@@ -929,7 +958,7 @@ export class ConnectionMachine {
    * @param {number} bytes its UTF-16 length, near enough for a threshold
    */
   #count(bytes) {
-    if (this.#received++ === this.#acked) this.#ackAt = this.#now + this.liveness.interval;
+    if (this.#received++ === this.#acked) this.#ackAt = this.#now + this.#liveness.interval;
     this.#ackBytes += bytes;
     if (this.#received - this.#acked >= ACK_EVENTS || this.#ackBytes >= ACK_BYTES) this.#sendAck();
   }
@@ -937,7 +966,7 @@ export class ConnectionMachine {
   /** @param {WireEvent} event counted */
   #event(event) {
     const { status, subscription } = event;
-    const command = status === undefined || event.id === undefined ? undefined : this.outbox.answer(event.id);
+    const command = status === undefined ? undefined : this.#outbox.answer(event.id);
     if (command) return this.#answer(command, event);
     if (status === undefined && typeof subscription === "string") {
       const topic = this.topics.get(subscription);
@@ -945,12 +974,10 @@ export class ConnectionMachine {
       switch (event.event) {
         case "message": return this.#deliver(topic, event);
         case "gap": return this.#gap(topic, event);
-        case "unsubscribe":
-          this.topics.delete(subscription);
-          return this.#do({ type: "unsubscribed", subscription, event });
+        case "unsubscribe": return this.#drop(subscription, event);
       }
     }
-    if (status === "error") this.#do({ type: "error", code: event.code ?? "server_error", error: String(event.error), event });
+    if (status === "error") this.#error("server_error", "The server gave no reason.", event);
   }
 
   /** @param {Command} command @param {WireEvent} event */
@@ -960,8 +987,7 @@ export class ConnectionMachine {
       const topic = this.topics.get(subscription);
       if (topic?.id !== id) return; // the app has subscribed anew meanwhile
       if (event.status === "ok") return this.#subscribed(topic, event);
-      this.topics.delete(subscription);
-      return this.#do({ type: "unsubscribed", subscription, event });
+      return this.#drop(subscription, event);
     }
     if (kind === "unsubscribe" && event.status === "ok") return this.#ended(command, event);
     this.#do({ type: "reply", id, event });
@@ -971,11 +997,11 @@ export class ConnectionMachine {
   #subscribed(topic, event) {
     const { since, before, name } = topic;
     topic.active = topic.before = true;
-    const position = isPosition(event.position) ? event.position : null;
+    const position = positionOf(event);
     // Recovered or not, in the same epoch the messages go on from where we were; a gap says from where else.
-    if (!since || !position) topic.position = position && { ...position };
+    if (!since || !position) topic.position = position;
     else if (position.epoch !== since.epoch) topic.position = { epoch: position.epoch, offset: 0 };
-    this.#do(since ? { type: "subscribed", subscription: name, since, event } : { type: "subscribed", subscription: name, event });
+    this.#do({ type: "subscribed", subscription: name, since, event });
     // A topic without history has no position to ask from. What was published while we were away is lost.
     if (before && !since) this.#tellGap(topic, null, null);
   }
@@ -985,7 +1011,7 @@ export class ConnectionMachine {
     const { position } = topic;
     if (position && Number.isSafeInteger(event.offset)) {
       if (event.offset <= position.offset) {
-        this.counts.duplicates++;
+        this.#counts.duplicates++;
         return;
       }
       if (event.offset > position.offset + 1) this.#tellGap(topic, position.offset, event.offset);
@@ -1010,37 +1036,44 @@ export class ConnectionMachine {
 
   /** @param {Topic} topic @param {number|null} after @param {number|null} next */
   #tellGap(topic, after, next) {
-    this.counts.gaps++;
+    this.#counts.gaps++;
     this.#do({ type: "gap", subscription: topic.name, after, next });
   }
 
   // ── Time
 
   #timer() {
-    const late = this.#timerAt !== null && this.#now - this.#timerAt > this.liveness.interval;
-    this.#timerAt = null;
+    const late = this.#now - this.#timerAt > this.#liveness.interval;
+    this.#timerAt = NEVER;
     // The machine slept: whatever was due is judged from now on. Only once, since a hidden page's timers are always late.
     const woken = late && !this.#forgiven;
     if (woken) {
       this.#forgiven = true;
+      this.#pongBy = NEVER;
       this.#doubt("late_timer");
     }
-    const expired = (/** @type {Line|null} */ line) =>
-      line && line.phase !== "live" && this.#now >= line.phaseAt + this.#options.connectTimeout ? line : null;
-    for (const line of [expired(this.#rival), expired(this.#main)]) {
-      if (!line) continue;
+    for (const line of [this.#rival, this.#main]) {
+      if (!line || this.#now < this.#patience(line)) continue;
       this.#letGo(line);
       this.#lost(line, "connect_timeout");
     }
-    if (this.#main?.phase === "live") this.#heartbeatDue();
-    if (this.#attemptAt !== null && this.#now >= this.#attemptAt && !this.#offline) this.#attempt();
+    if (this.#live) this.#heartbeatDue();
+    if (this.#now >= this.#attemptAt && !this.#offline) this.#attempt();
     if (woken) this.#hasten("late_timer");
+  }
+
+  /**
+   * Until when a line must have opened, or given the answer that it owes.
+   * @param {Line|null} line
+   */
+  #patience(line) {
+    return line && line.phase !== "live" ? line.phaseAt + this.#options.connectTimeout : NEVER;
   }
 
   #heartbeatDue() {
     const line = /** @type {Line} */ (this.#main);
     if (!this.#offline) {
-      switch (this.liveness.due(this.#now)) {
+      switch (this.#liveness.due(this.#now)) {
         case "ping":
           this.#sendPing();
           break;
@@ -1051,26 +1084,37 @@ export class ConnectionMachine {
           this.#letGo(line);
           return this.#lost(line, "dead");
       }
-      if (this.#countAt !== null && this.#now >= this.#countAt) this.#sendPing();
+      // A line that owes an answer has been asked for it, and must not get its time anew.
+      if (this.#now >= this.#countAt) this.#liveness.askedAt === null ? this.#sendPing() : this.#wantCount();
+      if (this.#now >= this.#pongBy) this.#deaf();
     }
-    if (this.#ackAt !== null && this.#now >= this.#ackAt) this.#sendAck();
+    if (this.#now >= this.#ackAt) this.#sendAck();
   }
 
   /** Main is suspect. */
   #race() {
-    if (this.#wasUseful()) this.backoff.failures = 0;
+    if (this.#wasUseful()) this.#backoff.failures = 0;
     if (this.#rival) return;
-    this.#attemptAt = Math.max(this.#now + this.backoff.delay(true, this.#hidden), this.#raceNotBefore);
+    this.#attemptAt = Math.max(this.#now + this.#backoff.delay(true, this.#liveness.isHidden), this.#raceNotBefore);
   }
 
-  #sendPing() {
+  /** Events come and no pong: the server does not hear us. Go elsewhere, and take what still comes until then. */
+  #deaf() {
+    this.#pongBy = NEVER;
+    if (this.#rival) return;
+    this.#moving = true;
+    this.#attemptAt = this.#now;
+  }
+
+  #sendPing(doubted = false) {
     const line = /** @type {Line} */ (this.#main);
     this.#ping = { data: String(++this.#pings), at: this.#now };
-    const slack = Math.floor(this.outbox.unacknowledgedBytes() / UPLINK_STEP_BYTES) * UPLINK_STEP_MS;
-    this.liveness.asked(this.#now, this.roundTrip.wait() + slack);
+    if (this.#pongBy === NEVER) this.#pongBy = this.#now + 3 * this.#liveness.timeout;
+    const slack = Math.floor(this.#outbox.unacknowledgedBytes() / UPLINK_STEP_BYTES) * UPLINK_STEP_MS;
+    this.#liveness.asked(this.#now, this.#roundTrip.wait() + slack, doubted);
     this.#sendEvent(line, { event: "ping", data: this.#ping.data, received: this.#received });
     this.#told();
-    if (this.#countAt !== null) this.#countAt = this.#now + this.liveness.interval;
+    this.#wantCount();
   }
 
   #sendAck() {
@@ -1082,32 +1126,20 @@ export class ConnectionMachine {
   #told() {
     this.#acked = this.#received;
     this.#ackBytes = 0;
-    this.#ackAt = null;
+    this.#ackAt = NEVER;
   }
 
-  #setInterval() {
-    this.liveness.interval = this.#hidden ? this.#heartbeat.hidden : this.#heartbeat.interval;
+  /** @param {"hidden"|"shown"} type */
+  #page(type) {
+    this.#liveness.isHidden = type === "hidden";
+    if (type === "shown") this.#doubt(type);
   }
 
-  #hide() {
-    this.#hidden = true;
-    this.#setInterval();
-  }
-
-  #show() {
-    this.#hidden = false;
-    this.#setInterval();
-    this.#doubt("shown");
-  }
-
-  #goOffline() {
-    this.#offline = true;
-    if (!this.#main && (this.state === "reconnecting" || this.state === "connecting")) this.#become("suspended", "offline");
-  }
-
-  #goOnline() {
-    this.#offline = false;
-    this.#doubt("online");
+  /** @param {"offline"|"online"} type */
+  #network(type) {
+    this.#offline = type === "offline";
+    if (!this.#offline) this.#doubt(type);
+    else if (!this.#main && this.state === "reconnecting") this.#become("suspended", type);
   }
 
   /**
@@ -1118,9 +1150,9 @@ export class ConnectionMachine {
     if (this.#offline) return;
     const line = this.#main;
     if (line?.phase === "live") {
-      const { askedAt } = this.liveness;
-      if (askedAt === null || this.#now - askedAt >= WAIT_MIN_MS) this.#sendPing();
-    } else if (line && this.#now - line.since >= STALE_ATTEMPT_MS) {
+      const { askedAt, doubted } = this.#liveness;
+      if (askedAt === null || !doubted || this.#now - askedAt >= WAIT_MIN_MS) this.#sendPing(true);
+    } else if (line && this.#now - line.phaseAt >= STALE_ATTEMPT_MS) {
       this.#letGo(line);
       this.#main = null;
       this.#attemptAt = this.#now;
@@ -1133,7 +1165,7 @@ export class ConnectionMachine {
    * @param {string} reason
    */
   #hasten(reason) {
-    if (this.#main || this.#offline || this.#attemptAt === null) return;
+    if (this.#main || this.#offline || this.#attemptAt === NEVER) return;
     const at = Math.max(this.#now, this.#attemptNotBefore);
     if (at === this.#attemptAt && this.state === "reconnecting") return;
     this.#attemptAt = at;
@@ -1145,37 +1177,22 @@ export class ConnectionMachine {
    * flow of messages, each of which postpones the next ping, does not set a timer each.
    */
   #arm() {
-    let at = Infinity;
-    const main = this.#main;
-    for (const line of [main, this.#rival]) {
-      if (line && line.phase !== "live") at = Math.min(at, line.phaseAt + this.#options.connectTimeout);
-    }
-    if (main?.phase === "live") {
-      if (!this.#offline) at = Math.min(at, this.liveness.next(), this.#countAt ?? Infinity);
-      at = Math.min(at, this.#ackAt ?? Infinity);
-    }
-    if (!this.#offline) at = Math.min(at, this.#attemptAt ?? Infinity);
-    if (at === Infinity ? this.#timerAt === null : this.#timerAt !== null && this.#timerAt <= at) return;
-    this.#timerAt = at === Infinity ? null : at;
-    this.#do({ type: "timer", at: this.#timerAt });
+    let at = Math.min(this.#patience(this.#main), this.#patience(this.#rival));
+    if (this.#live) at = Math.min(at, this.#ackAt);
+    if (this.#live && !this.#offline) at = Math.min(at, this.#liveness.next(), this.#countAt, this.#pongBy);
+    if (!this.#offline) at = Math.min(at, this.#attemptAt);
+    if (at === NEVER ? this.#timerAt === NEVER : this.#timerAt <= at) return;
+    this.#timerAt = at;
+    this.#do({ type: "timer", at: at === NEVER ? null : at });
   }
 }
+
+const encoder = new TextEncoder();
 
 /** @param {string} kind @param {WireEvent} event @returns {Command} */
 function command(kind, event) {
   const text = JSON.stringify(event);
-  return { kind, id: event.id, subscription: event.subscription, text, bytes: utf8Length(text) };
-}
-
-/** @param {string} text */
-function utf8Length(text) {
-  let bytes = text.length;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit > 0x7f) bytes++;
-    if (unit > 0x7ff && (unit & 0xf800) !== 0xd800) bytes++; // half of a surrogate pair stands for two bytes of four
-  }
-  return bytes;
+  return { kind, id: event.id, subscription: event.subscription, text, bytes: encoder.encode(text).length, holds: 0 };
 }
 
 /** @param {unknown} seconds @param {number} otherwise where the server says nothing that can be @returns {number} */
@@ -1183,7 +1200,865 @@ function milliseconds(seconds, otherwise) {
   return typeof seconds === "number" && seconds > 0 && seconds < Infinity ? Math.ceil(seconds * 1000) : otherwise;
 }
 
-/** @param {any} value @returns {value is Position} */
-function isPosition(value) {
-  return typeof value?.epoch === "string" && Number.isSafeInteger(value.offset);
+/**
+ * @param {WireEvent} event
+ * @returns {Position|null} a copy
+ */
+function positionOf({ position }) {
+  const good = typeof position?.epoch === "string" && Number.isSafeInteger(position.offset);
+  return good ? { epoch: position.epoch, offset: position.offset } : null;
 }
+
+/* ── 2. The driver ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/**
+ * Carries out what the machine wants with lines, and tells it what happens to them.
+ * A line that was let go is forgotten: whatever its socket still does finds no handler.
+ */
+class Driver {
+  /** @type {Map<number, WebSocket>} */
+  #sockets = new Map();
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  /** @type {Action[]} */
+  #queue = [];
+  #busy = false;
+  /** @type {AbortController|null} ends the listeners to the page */
+  #attached = null;
+  #machine;
+  #options;
+
+  /**
+   * @param {ConnectionMachine} machine
+   * @param {object} options
+   * @param {string} options.url
+   * @param {typeof WebSocket} options.WebSocket
+   * @param {() => number} options.now
+   * @param {(() => Promise<WireEvent>)|undefined} options.authenticate
+   * @param {(action: Action) => void} options.perform actions that are not about lines
+   * @param {(error: HoldfastError) => void} options.report
+   */
+  constructor(machine, options) {
+    this.#machine = machine;
+    this.#options = options;
+  }
+
+  now() {
+    return Math.floor(this.#options.now());
+  }
+
+  /**
+   * Actions are carried out one after the other, also where a callback of the app gives an input in between: else
+   * the older of two timers could be set last.
+   * @param {Input} input
+   */
+  input(input) {
+    this.#queue.push(...this.#machine.handle(input, this.now()));
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      for (let action; (action = this.#queue.shift()); ) this.#perform(action);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** @param {Action} action */
+  #perform(action) {
+    switch (action.type) {
+      case "open": return this.#open(action.line);
+      case "close": return this.#close(action);
+      case "send":
+        try {
+          this.#sockets.get(action.line)?.send(action.text);
+        } catch {} // it is closing, and will say so
+        return;
+      case "timer":
+        clearTimeout(this.#timer);
+        if (action.at !== null) this.#timer = setTimeout(() => this.input({ type: "timer" }), Math.max(0, action.at - this.now()));
+        return;
+      default: this.#options.perform(action);
+    }
+  }
+
+  /** @param {number} line */
+  #open(line) {
+    const { url, WebSocket, authenticate, report } = this.#options;
+    /** @param {unknown} error */
+    const fail = (error) => {
+      this.#close({ line });
+      this.input({ type: "closed", line, code: 1006, reason: String(error) });
+    };
+    /** @type {WebSocket} */
+    let socket;
+    try {
+      socket = new WebSocket(url);
+    } catch (error) {
+      return fail(error);
+    }
+    this.#sockets.set(line, socket);
+    // The credentials are fetched while the line opens. Should they never come, the machine's patience ends.
+    const credentials = (async () => authenticate?.())();
+    credentials.catch((error) => {
+      if (this.#sockets.get(line) !== socket) return;
+      report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
+      fail(error);
+    });
+    socket.onopen = () =>
+      credentials.then((auth) => this.#sockets.get(line) === socket && this.input({ type: "opened", line, auth }), ignore);
+    socket.onmessage = ({ data }) => this.input({ type: "receive", line, text: typeof data === "string" ? data : "" });
+    socket.onclose = ({ code, reason }) => {
+      this.#sockets.delete(line);
+      this.input({ type: "closed", line, code, reason });
+    };
+    socket.onerror = ignore; // close follows
+  }
+
+  /**
+   * A dead line's closing handshake can take minutes, so nobody waits for it.
+   * @param {{line: number, code?: number}} action
+   */
+  #close({ line, code }) {
+    const socket = this.#sockets.get(line);
+    if (!socket) return;
+    this.#sockets.delete(line);
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onerror = ignore; // `ws` throws where an error finds no handler
+    try {
+      socket.close(code);
+    } catch {}
+  }
+
+  /** What the page and the network tell. A worker has no document, Node has neither. */
+  attach() {
+    if (this.#attached) return;
+    const { signal } = (this.#attached = new AbortController());
+    const { document, navigator } = globalThis;
+    /** @type {any} */
+    const connection = /** @type {any} */ (navigator)?.connection;
+    /** @param {EventTarget|undefined} target @param {string} type @param {(event: any) => void} listener */
+    const listen = (target, type, listener) => target?.addEventListener?.(type, listener, { signal });
+    const visibility = () => this.input({ type: document.visibilityState === "hidden" ? "hidden" : "shown" });
+    const doubt = () => this.input({ type: "doubt" });
+    const network = () => `${connection?.type} ${connection?.effectiveType}`;
+    let before = network();
+    listen(document, "visibilitychange", visibility);
+    listen(document, "resume", doubt);
+    listen(globalThis, "pageshow", ({ persisted }) => persisted && doubt());
+    listen(globalThis, "online", () => this.input({ type: "online" }));
+    listen(globalThis, "offline", () => this.input({ type: "offline" }));
+    // It also fires whenever the measured bandwidth changes, which says nothing about the line.
+    listen(connection, "change", () => before !== (before = network()) && doubt());
+    // What happened while nobody listened.
+    this.input({ type: "online" });
+    if (document) visibility();
+  }
+
+  detach() {
+    this.#attached?.abort();
+    this.#attached = null;
+  }
+}
+
+const ignore = () => {};
+
+/* ── 3. The public API ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/** What went wrong: `code` is for programs, `message` for people. */
+export class HoldfastError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {WireEvent} [event]
+   * @param {unknown} [cause]
+   */
+  constructor(code, message, event = {}, cause) {
+    super(message, { cause });
+    this.name = "HoldfastError";
+    this.code = code;
+    /** @type {number|undefined} where a limit was exceeded */
+    this.limit = event.limit;
+    /** @type {number|undefined} */
+    this.actual = event.actual;
+    /** @type {unknown} what the service said */
+    this.data = event.data;
+  }
+}
+
+/** @param {WireEvent} event @returns {HoldfastError} */
+function errorOf(event) {
+  return new HoldfastError(event.code ?? "server_error", String(event.error ?? "The server gave no reason."), event);
+}
+
+/**
+ * @typedef {object} StateEvent
+ * @property {State} state
+ * @property {State} previous
+ * @property {string} reason
+ * @property {number|null} nextAttemptInMs
+ */
+/**
+ * @typedef {object} ConnectedEvent
+ * @property {boolean} resumed whether the session was resumed, so that nothing can be missing
+ * @property {string} session its public handle
+ * @property {string|undefined} node the gateway that answered
+ */
+/**
+ * @typedef {object} RecoveredEvent nothing was lost
+ * @property {"session"|"position"} by
+ * @property {string|null} subscription null: all of the session
+ * @property {number|null} messages how many were missed and follow now, where that is known
+ */
+/**
+ * @typedef {object} GapEvent messages after+1 … next-1 are lost
+ * @property {string} subscription
+ * @property {number|null} after null: not known, as the history is another one or there is none
+ * @property {number|null} next
+ * @property {number|null} missing
+ */
+/**
+ * @typedef {object} Message
+ * @property {string} subscription
+ * @property {any} data
+ * @property {number|null} offset null: a topic without history
+ * @property {unknown} publishedAt
+ * @property {GapEvent|null} gap what is missing before this message
+ * @property {WireEvent} event as it came
+ */
+/** @typedef {{position: Position|null, recovered: boolean|null, data: any}} SubscribedEvent */
+/** @typedef {{error: HoldfastError|null}} UnsubscribedEvent */
+/**
+ * @typedef {object} ClientEvents
+ * @property {StateEvent} state
+ * @property {ConnectedEvent} connected
+ * @property {RecoveredEvent} recovered
+ * @property {GapEvent} gap
+ * @property {{rtt: number, srtt: number}} rtt ms; a ping was answered
+ * @property {{reason: string|undefined, inMs: number}} goaway
+ * @property {HoldfastError} error
+ */
+/**
+ * @typedef {object} SubscriptionEvents
+ * @property {Message} message
+ * @property {GapEvent} gap
+ * @property {RecoveredEvent} recovered
+ * @property {SubscribedEvent} subscribed
+ * @property {UnsubscribedEvent} unsubscribed
+ * @property {HoldfastError} error
+ */
+
+/** @template Events */
+class Emitter {
+  /** @type {{[Type in keyof Events]?: ((event: any) => unknown)[]}} never changed in place: a listener may add or remove others */
+  #listeners = {};
+
+  /**
+   * @template {keyof Events} Type
+   * @param {Type} type
+   * @param {(event: Events[Type]) => unknown} listener
+   */
+  on(type, listener) {
+    if (typeof listener !== "function") throw new TypeError("A listener must be a function.");
+    this.#listeners[type] = [...(this.#listeners[type] ?? []), listener];
+    return this;
+  }
+
+  /**
+   * @template {keyof Events} Type
+   * @param {Type} type
+   * @param {(event: Events[Type]) => unknown} listener
+   */
+  once(type, listener) {
+    /** @param {Events[Type]} event */
+    const first = (event) => {
+      this.off(type, first);
+      return listener(event);
+    };
+    first.listener = listener;
+    return this.on(type, first);
+  }
+
+  /**
+   * @template {keyof Events} Type
+   * @param {Type} type
+   * @param {(event: Events[Type]) => unknown} [listener] absent: all of this type
+   */
+  off(type, listener) {
+    /** @param {any} each */
+    const stays = (each) => listener && each !== listener && each.listener !== listener;
+    this.#listeners[type] = this.#listeners[type]?.filter(stays);
+    return this;
+  }
+
+  /**
+   * @internal
+   * @template {keyof Events} Type
+   * @param {Type} type
+   * @param {Events[Type]} event
+   * @param {(error: unknown) => void} failed gets what a listener throws: it must disturb nothing else
+   * @returns {boolean} whether anybody listens
+   */
+  _emit(type, event, failed) {
+    const listeners = this.#listeners[type] ?? [];
+    for (const listener of listeners) {
+      try {
+        const result = /** @type {any} */ (listener(event));
+        if (typeof result?.then === "function") result.then(undefined, failed);
+      } catch (error) {
+        failed(error);
+      }
+    }
+    return listeners.length > 0;
+  }
+}
+
+/**
+ * One `for await` over a subscription.
+ * @internal
+ * @typedef {object} Loop
+ * @property {Message[]} messages
+ * @property {(value?: unknown) => void} wake
+ * @property {boolean} ended
+ * @property {HoldfastError|null} error comes after what is in the buffer
+ */
+/**
+ * @param {Loop} loop
+ * @param {HoldfastError|null} error
+ */
+function endLoop(loop, error) {
+  if (loop.ended) return;
+  loop.ended = true;
+  loop.error = error;
+  loop.wake();
+}
+
+/**
+ * A subscription, from `client.subscribe(name)`. It survives lost lines and lost sessions.
+ *
+ * `for await (const message of subscription)` gives the messages from then on, until the subscription ends or the client
+ * is closed. Each loop has a buffer of `bufferSize` messages; a loop that falls further behind ends with an error
+ * (`buffer_full`), never by skipping messages.
+ *
+ * @extends {Emitter<SubscriptionEvents>}
+ */
+export class Subscription extends Emitter {
+  /** @type {"subscribing"|"subscribed"|"unsubscribed"} */
+  #state = "subscribing";
+  /** @type {Position|null} what is left of the position when it is over */
+  #last = null;
+  /** @type {GapEvent|null} not yet told to the loops */
+  #gap = null;
+  /** @type {Set<Loop>} */
+  #loops = new Set();
+  /** @type {{resolve: (value: SubscribedEvent) => void, reject: (error: HoldfastError) => void}[]} */
+  #waiting = [];
+  /** @type {SubscribedEvent|null} */
+  #subscribed = null;
+  /** @type {HoldfastError|null} */
+  #error = null;
+  #client;
+  #id;
+  /**
+   * An unsubscribe is under way.
+   * @internal
+   */
+  _leaving = false;
+
+  /**
+   * @internal
+   * @param {Holdfast} client
+   * @param {string} name
+   * @param {string} id
+   */
+  constructor(client, name, id) {
+    super();
+    /** @readonly */
+    this.name = name;
+    this.#client = client;
+    this.#id = id;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** The position of the last message that you were given: hand it to `subscribe` as `since`, to go on after it. */
+  get position() {
+    return this.#client._position(this.name, this.#id) ?? this.#last;
+  }
+
+  /**
+   * Resolves when the server has confirmed the subscription, rejects when it refuses.
+   * @returns {Promise<SubscribedEvent>}
+   */
+  ready() {
+    return new Promise((resolve, reject) => {
+      if (this.#state === "unsubscribed") reject(this.#error ?? new HoldfastError("not_subscribed", `${this.name} was unsubscribed.`));
+      else if (this.#subscribed) resolve(this.#subscribed);
+      else this.#waiting.push({ resolve, reject });
+    });
+  }
+
+  /**
+   * Resolves when the server has confirmed. Messages are delivered until then.
+   * @returns {Promise<void>}
+   */
+  async unsubscribe() {
+    if (this.#state === "unsubscribed") return;
+    this._leaving = true;
+    try {
+      await this.#client._command("unsubscribe", this.name);
+      this._end(null);
+    } finally {
+      this._leaving = false;
+    }
+  }
+
+  /**
+   * Sends a message to the service.
+   * @param {any} data
+   * @param {Record<string, any>} [fields] extra fields that the service asks for
+   * @returns {Promise<any>} the data of its reply
+   */
+  message(data, fields) {
+    return this.#client._command("message", this.name, { data, fields });
+  }
+
+  /** @returns {AsyncGenerator<Message, void, void>} */
+  async *[Symbol.asyncIterator]() {
+    /** @type {Loop} */
+    const loop = { messages: [], wake() {}, ended: this.#state === "unsubscribed", error: this.#error };
+    this.#loops.add(loop);
+    try {
+      for (;;) {
+        for (let message; (message = loop.messages.shift()); ) yield message;
+        if (loop.error) throw loop.error;
+        if (loop.ended) return;
+        await new Promise((resolve) => (loop.wake = resolve));
+      }
+    } finally {
+      this.#loops.delete(loop);
+    }
+  }
+
+  /**
+   * @internal
+   * @template {keyof SubscriptionEvents} Type
+   * @param {Type} type
+   * @param {SubscriptionEvents[Type]} event
+   */
+  _tell(type, event) {
+    return this._emit(type, event, (error) => this.#client._failed(error));
+  }
+
+  /**
+   * @internal
+   * @param {WireEvent} event
+   * @param {Position|undefined} since
+   */
+  _subscribed(event, since) {
+    this.#state = "subscribed";
+    this.#last = this.position;
+    const position = positionOf(event);
+    const recovered = since ? event.recovered === true : null;
+    this.#subscribed = { position, recovered, data: event.data };
+    for (const { resolve } of this.#waiting.splice(0)) resolve(this.#subscribed);
+    this._tell("subscribed", this.#subscribed);
+  }
+
+  /**
+   * @internal
+   * @param {WireEvent} event
+   */
+  _message(event) {
+    const { data, offset = null, published_at: publishedAt } = event;
+    const message = { subscription: this.name, data, offset, publishedAt, gap: this.#gap, event };
+    this.#gap = null;
+    this.#last = this.position;
+    for (const loop of this.#loops) this.#offer(loop, message);
+    this._tell("message", message);
+  }
+
+  /**
+   * @internal
+   * @param {GapEvent} gap
+   */
+  _gap(gap) {
+    this.#gap = this.#gap ? gapOf(this.name, this.#gap.after, gap.next) : gap;
+    this._tell("gap", gap);
+  }
+
+  /**
+   * It is over: by the app (null), or not.
+   * @internal
+   * @param {HoldfastError|null} error
+   */
+  _end(error) {
+    if (this.#state === "unsubscribed") return;
+    this.#state = "unsubscribed";
+    this.#error = error;
+    this._interrupt(error, new HoldfastError("not_subscribed", `${this.name} was unsubscribed.`));
+    if (error && !this._tell("error", error)) this.#client._report(error);
+    this._tell("unsubscribed", { error });
+  }
+
+  /**
+   * Nothing more will come for those who wait.
+   * @internal
+   * @param {HoldfastError|null} error for the loops; null: they end well
+   * @param {HoldfastError} reason for `ready`
+   */
+  _interrupt(error, reason) {
+    for (const { reject } of this.#waiting.splice(0)) reject(error ?? reason);
+    for (const loop of this.#loops) endLoop(loop, error);
+  }
+
+  /**
+   * @param {Loop} loop
+   * @param {Message} message
+   */
+  #offer(loop, message) {
+    if (loop.ended) return;
+    const limit = this.#client._bufferSize;
+    if (loop.messages.length === limit) {
+      const text = `A loop over ${this.name} fell behind by more than ${limit} messages.`;
+      return endLoop(loop, new HoldfastError("buffer_full", text, { limit, actual: limit + 1 }));
+    }
+    loop.messages.push(message);
+    loop.wake();
+  }
+}
+
+/**
+ * @typedef {object} Options
+ * @property {boolean} [autoConnect] connect without being asked (default true)
+ * @property {() => string|Promise<string>} [getTicket] called for each attempt: a ticket for `auth` with method "ticket"
+ * @property {() => string|Promise<string>} [getToken] called for each attempt: a token for `auth` with method "token"
+ * @property {number} [connectTimeout] ms for a line to open, and again for the first answer (default 10,000)
+ * @property {number} [queueBytes] commands kept while away or unacknowledged, in bytes (default 1 MiB)
+ * @property {number} [maxAttempts] give up after so many lines in a row that were of no use (default: never)
+ * @property {number} [bufferSize] messages that a `for await` may fall behind (default 1,024)
+ * @property {{name: string, version: string}} [client] shown on the server's side
+ * @property {any} [WebSocket] the class, where there is no global one (Node before 22)
+ * @property {() => number} [random] in [0, 1), for tests
+ * @property {() => number} [now] ms of a monotonic clock, for tests
+ */
+
+const aFunction = /** @type {const} */ (["a function", (/** @type {any} */ value) => typeof value === "function"]);
+const aCount = /** @type {const} */ (["a whole number above 0", (/** @type {any} */ value) => value > 0 && Number.isSafeInteger(value)]);
+/** @type {Record<keyof Options, readonly [string, (value: any) => boolean]>} */
+const OPTIONS = {
+  autoConnect: ["true or false", (value) => typeof value === "boolean"],
+  getTicket: aFunction,
+  getToken: aFunction,
+  connectTimeout: aCount,
+  queueBytes: aCount,
+  maxAttempts: aCount,
+  bufferSize: aCount,
+  client: ["{name, version} of strings", (value) => typeof value?.name === "string" && typeof value.version === "string"],
+  WebSocket: aFunction,
+  random: aFunction,
+  now: aFunction,
+};
+
+/**
+ * A mistake in the options shows at once, not as a client that behaves strangely.
+ * @param {any} options
+ */
+function checkOptions(options) {
+  for (const [name, value] of Object.entries(options)) {
+    const rule = OPTIONS[/** @type {keyof Options} */ (name)];
+    if (!rule) {
+      const nearest = Object.keys(OPTIONS).sort((a, b) => likeness(b, name) - likeness(a, name))[0];
+      throw new TypeError(`Holdfast has no option "${name}". Did you mean "${nearest}"?`);
+    }
+    if (value !== undefined && !rule[1](value)) throw new TypeError(`Holdfast's option "${name}" must be ${rule[0]}.`);
+  }
+  if (options.getTicket && options.getToken) throw new TypeError('Holdfast takes "getTicket" or "getToken", not both.');
+}
+
+/**
+ * How much two names have in common: pairs of letters, and how they begin.
+ * @param {string} a
+ * @param {string} b
+ */
+function likeness(a, b) {
+  const [left, right] = [a, b].map((name) => " " + name.toLowerCase());
+  let pairs = 0;
+  for (let i = 1; i < left.length; i++) if (right.includes(left.slice(i - 1, i + 1))) pairs++;
+  return pairs / (a.length + b.length);
+}
+
+/** @param {string} url @returns {string} */
+function socketURL(url) {
+  try {
+    const { href } = new URL(url || "/socket", globalThis.location?.href);
+    const socket = href.replace(/^http/, "ws").replace(/#.*/, "");
+    if (/^wss?:/.test(socket)) return socket;
+  } catch {}
+  throw new TypeError(`Holdfast cannot connect to "${url}": give an http(s) or ws(s) URL, or in a page a path.`);
+}
+
+/**
+ * A connection to a Holdfast gateway that holds.
+ *
+ *     const client = new Holdfast("https://example.com/socket");
+ *     const calls = client.subscribe("calls.call_1");
+ *     calls.on("message", ({ data }) => show(data));
+ *
+ * @extends {Emitter<ClientEvents>}
+ */
+export class Holdfast extends Emitter {
+  /** @type {Map<string, Subscription>} */
+  #subscriptions = new Map();
+  /** @type {Map<string, {resolve: (data: any) => void, reject: (error: HoldfastError) => void}>} */
+  #replies = new Map();
+  #lastId = 0;
+  #machine;
+  /** @type {Driver} */
+  #driver;
+  #prefix;
+
+  /**
+   * @param {string} [url] http(s), ws(s), or a path on the page's own host (default "/socket")
+   * @param {Options} [options]
+   */
+  constructor(url = "", options = {}) {
+    super();
+    checkOptions(options);
+    const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random } = options;
+    const { WebSocket = globalThis.WebSocket, now = () => performance.now() } = options;
+    const { client, connectTimeout, queueBytes, maxAttempts } = options;
+    if (!WebSocket) throw new TypeError('There is no WebSocket here: give one as option "WebSocket".');
+    const method = getTicket ? "ticket" : "token";
+    const get = getTicket ?? getToken;
+    const authenticate = get && (async () => {
+      const value = await get();
+      if (typeof value !== "string") throw new TypeError(`the ${method} is not a string`);
+      return { event: "auth", method, [method]: value };
+    });
+    /** @internal */
+    this._bufferSize = bufferSize;
+    // Services know a repeated message by its id, so no two clients may have the same ones.
+    this.#prefix = random().toString(36).slice(2) + ".";
+    this.#machine = new ConnectionMachine({ client, connectTimeout, queueBytes, maxAttempts, random, credentials: !!authenticate });
+    this.#driver = new Driver(this.#machine, {
+      url: socketURL(url), WebSocket, now, authenticate,
+      perform: (action) => this.#perform(action),
+      report: (error) => this._report(error),
+    });
+    // Not before the app had the chance to listen and to subscribe, which then goes in one flight with hello.
+    if (autoConnect) queueMicrotask(() => this.state === "idle" && this.connect());
+  }
+
+  /** @returns {State} */
+  get state() {
+    return this.#machine.state;
+  }
+
+  /** Connects; while it waits for the next attempt: tries at once. */
+  connect() {
+    this.#driver.attach();
+    this.#driver.input({ type: "connect" });
+    return this;
+  }
+
+  /** Ends the session. What waits for a reply fails. Subscriptions stay, `connect` takes them up again where they were. */
+  close() {
+    this.#driver.input({ type: "close" });
+  }
+
+  /**
+   * The subscription of this name; the same as before, while it lasts.
+   * @param {string} name "service.topic"
+   * @param {{since?: Position, [field: string]: any}} [options] `since`: go on after this position. Others: extra fields
+   * @returns {Subscription}
+   */
+  subscribe(name, options = {}) {
+    if (typeof name !== "string" || !name) throw new TypeError('A subscription needs a name such as "calls.call_1".');
+    const { since, ...fields } = options;
+    if (since !== undefined && !positionOf({ position: since })) throw new TypeError('"since" is a position: {epoch, offset}.');
+    JSON.stringify(fields); // what cannot be sent throws here, not later
+    const existing = this.#subscriptions.get(name);
+    if (existing && !existing._leaving) {
+      if (Object.keys(options).length) throw new Error(`${name} is subscribed already: unsubscribe before you give other options.`);
+      return existing;
+    }
+    const id = this.#id();
+    const subscription = new Subscription(this, name, id);
+    this.#subscriptions.set(name, subscription);
+    this.#driver.input({ type: "subscribe", id, subscription: name, since, fields });
+    return subscription;
+  }
+
+  /**
+   * Sends a message to a subscription's service.
+   * @param {string} name
+   * @param {any} data
+   * @param {Record<string, any>} [fields] extra fields that the service asks for
+   * @returns {Promise<any>} the data of its reply
+   */
+  message(name, data, fields) {
+    return this._command("message", name, { data, fields });
+  }
+
+  stats() {
+    const stats = this.#machine.stats();
+    return { ...stats, session: stats.session && handleOf(stats.session) };
+  }
+
+  #id() {
+    return this.#prefix + (++this.#lastId).toString(36);
+  }
+
+  /**
+   * @internal
+   * @param {string} name
+   * @param {string} id
+   * @returns {Position|null}
+   */
+  _position(name, id) {
+    const topic = this.#machine.topics.get(name);
+    return topic?.id === id && topic.position ? { ...topic.position } : null;
+  }
+
+  /**
+   * @internal
+   * @param {"unsubscribe"|"message"} type
+   * @param {string} subscription
+   * @param {{data?: any, fields?: Record<string, any>}} [more]
+   * @returns {Promise<any>}
+   */
+  async _command(type, subscription, more = {}) {
+    const id = this.#id();
+    return new Promise((resolve, reject) => {
+      this.#replies.set(id, { resolve, reject });
+      try {
+        this.#driver.input({ type, id, subscription, data: undefined, ...more });
+      } catch (error) {
+        // JSON cannot say this.
+        this.#replies.delete(id);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * @param {Action} action
+   * @returns {void}
+   */
+  #perform(action) {
+    switch (action.type) {
+      case "state": {
+        const { type, nextAttemptAt, ...event } = action;
+        if (event.state === "closed") this.#closed(event.reason);
+        return this.#tell(type, { ...event, nextAttemptInMs: nextAttemptAt === undefined ? null : this.#until(nextAttemptAt) });
+      }
+      case "connected": {
+        const { resumed, event } = action;
+        this.#tell("connected", { resumed, session: handleOf(event.session), node: event.node });
+        if (!resumed) return;
+        const recovered = /** @type {RecoveredEvent} */ ({ by: "session", subscription: null, messages: null });
+        this.#tell("recovered", recovered);
+        for (const [name, subscription] of this.#subscriptions) {
+          if (subscription.state === "subscribed") subscription._tell("recovered", { ...recovered, subscription: name });
+        }
+        return;
+      }
+      case "subscribed": {
+        const { subscription: name, since, event } = action;
+        const subscription = this.#subscriptions.get(name);
+        const position = positionOf(event);
+        subscription?._subscribed(event, since);
+        if (!since || !position || !event.recovered) return;
+        const messages = position.offset - since.offset;
+        const recovered = /** @type {RecoveredEvent} */ ({ by: "position", subscription: name, messages });
+        subscription?._tell("recovered", recovered);
+        return this.#tell("recovered", recovered);
+      }
+      case "unsubscribed": {
+        const { subscription: name, event } = action;
+        const subscription = this.#subscriptions.get(name);
+        this.#subscriptions.delete(name);
+        return subscription?._end(event.error === undefined ? null : errorOf(event));
+      }
+      case "message": return this.#subscriptions.get(action.event.subscription)?._message(action.event);
+      case "gap": {
+        const { subscription, after, next } = action;
+        const gap = gapOf(subscription, after, next);
+        this.#subscriptions.get(subscription)?._gap(gap);
+        return this.#tell("gap", gap);
+      }
+      case "reply": {
+        const reply = this.#replies.get(action.id);
+        this.#replies.delete(action.id);
+        if (action.event.status === "ok") reply?.resolve(action.event.data);
+        else reply?.reject(errorOf(action.event));
+        return;
+      }
+      case "rtt": return this.#tell("rtt", { rtt: action.rtt, srtt: action.srtt });
+      case "goaway": return this.#tell("goaway", { reason: action.event.reason, inMs: this.#until(action.at) });
+      case "error": return this._report(new HoldfastError(action.code, action.error, action.event));
+    }
+  }
+
+  /** @param {number} time */
+  #until(time) {
+    return Math.max(0, time - this.#driver.now());
+  }
+
+  /** @param {string} reason */
+  #closed(reason) {
+    this.#driver.detach();
+    const error = new HoldfastError("closed", `The client is closed: ${reason}.`);
+    // By the app: the loops end well.
+    for (const subscription of this.#subscriptions.values()) subscription._interrupt(reason === "closed_by_app" ? null : error, error);
+  }
+
+  /**
+   * @template {keyof ClientEvents} Type
+   * @param {Type} type
+   * @param {ClientEvents[Type]} event
+   */
+  #tell(type, event) {
+    this._emit(type, event, (error) => this._failed(error));
+  }
+
+  /**
+   * A callback of the app has thrown.
+   * @internal
+   * @param {unknown} error
+   */
+  _failed(error) {
+    this._report(new HoldfastError("callback_failed", `A callback has thrown: ${error}`, {}, error));
+  }
+
+  /**
+   * Nobody listens, or the listener is broken too: the console.
+   * @internal
+   * @param {HoldfastError} error
+   */
+  _report(error) {
+    if (!this._emit("error", error, (broken) => console.error(broken))) console.error(error);
+  }
+}
+
+/**
+ * @param {string} subscription
+ * @param {number|null} after
+ * @param {number|null} next
+ * @returns {GapEvent}
+ */
+function gapOf(subscription, after, next) {
+  return { subscription, after, next, missing: after === null || next === null ? null : next - after - 1 };
+}
+
+/**
+ * The session's name without its secret.
+ * @param {string} session
+ */
+function handleOf(session) {
+  return session.split(".")[0];
+}
+
+export default Holdfast;

@@ -56,6 +56,7 @@ struct MemoryStore: Sendable {
             id: "\(self.epoch)-\(self.statistics.published)",
             sequence: topic.sequence,
             position: history.isKept ? Position(epoch: self.epoch, offset: topic.sequence) : nil,
+            publishedAt: draft.publishedAt,
             receivedAt: receivedAt
         )
         if history.isKept { self.keep(publication, topic, history, now: now) }

@@ -18,14 +18,26 @@ struct APIKeyMiddleware<Context: RequestContext>: RouterMiddleware {
                     code: "api_closed"
                 )
             }
+            // Without a key, a page of another origin that the developer has open could publish through the browser.
+            guard Self.isSameOrigin(request) else {
+                throw APIError(.forbidden, "Without a key, pages of other origins are not let in.", code: "foreign_origin")
+            }
             return try await next(request, context)
         }
-        guard let header = request.headers[.authorization], header.hasPrefix("Bearer "),
-            Self.isEqual(header.dropFirst("Bearer ".count).utf8, key.utf8)
+        // The scheme's name has no case (RFC 9110 §11.1).
+        guard let header = request.headers[.authorization], header.prefix(7).lowercased() == "bearer ",
+            Self.isEqual(header.dropFirst(7).utf8, key.utf8)
         else {
             throw APIError(.unauthorized, "Present the key as Authorization: Bearer KEY.", code: "unauthorized")
         }
         return try await next(request, context)
+    }
+
+    /// Whether the request comes from no page, or from one that this gateway served.
+    private static func isSameOrigin(_ request: Request) -> Bool {
+        guard let origin = request.headers[.origin] else { return true }
+        guard let host = request.head.authority, let start = origin.firstRange(of: "://") else { return false }
+        return origin[start.upperBound...] == host
     }
 
     /// Takes the same time wherever the two differ; only the length of the key can be told from it.

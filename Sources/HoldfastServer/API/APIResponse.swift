@@ -9,6 +9,8 @@ struct APIError: Error, HTTPResponseError {
     let text: String
     let code: String
     var exceeded: ProtocolError.Exceeded?
+    /// Methods that the path has, where the request's is none of them.
+    var allow: String?
 
     init(_ status: HTTPResponse.Status, _ text: String, code: String, exceeded: ProtocolError.Exceeded? = nil) {
         self.status = status
@@ -37,6 +39,9 @@ struct APIError: Error, HTTPResponseError {
         var response = Response.json(self.body, status: self.status)
         if self.status == .unauthorized { response.headers[.wwwAuthenticate] = "Bearer" }
         if self.status == .serviceUnavailable { response.headers[.retryAfter] = "1" }
+        // The rest of a body that nobody wants to read must not be waited for.
+        if self.status == .contentTooLarge { response.headers[.connection] = "close" }
+        if let allow = self.allow { response.headers[.allow] = allow }
         return response
     }
 

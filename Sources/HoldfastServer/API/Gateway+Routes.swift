@@ -21,6 +21,28 @@ extension Gateway {
         let api = guarded.group("api")
         self.addPublishRoutes(to: api)
         self.addSessionRoutes(to: api)
+        for (path, method) in [
+            ("api/publish", HTTPRequest.Method.post), ("api/batch", .post), ("api/history", .get), ("api/sessions", .get),
+            ("api/sessions/:id", .get), ("api/sessions/:id/disconnect", .post), ("metrics", .get), ("health", .get),
+            ("ready", .get), ("holdfast.js", .get), ("socket", .get), ("", .get),
+        ] {
+            self.refuseOtherMethods(of: path, than: method, root)
+        }
+    }
+
+    /// The router knows no 405 (RFC 9110 §15.5.6).
+    private func refuseOtherMethods<Context: RequestContext>(
+        of path: String,
+        than method: HTTPRequest.Method,
+        _ root: RouterGroup<Context>
+    ) {
+        let allowed = method == .get ? [.get, .head] : [method]
+        var error = APIError(.methodNotAllowed, "This path knows only \(method.rawValue).", code: "method_not_allowed")
+        error.allow = allowed.map(\.rawValue).joined(separator: ", ")
+        let answer = error.answer
+        for other in [HTTPRequest.Method.get, .head, .post, .put, .patch, .delete] where !allowed.contains(other) {
+            root.on(RouterPath(path), method: other) { _, _ in answer }
+        }
     }
 
     private func addOpenRoutes<Context: RequestContext>(to root: RouterGroup<Context>) {

@@ -45,13 +45,26 @@ extension Gateway {
     }
 
     private func body(of request: Request) async throws -> ByteBuffer {
+        // What curl sends unless told otherwise is taken for JSON too.
+        let type = request.headers[.contentType]?.prefix { $0 != ";" && $0 != " " }.lowercased() ?? ""
+        guard ["", "application/json", "application/x-www-form-urlencoded"].contains(type) else {
+            throw APIError(
+                .unsupportedMediaType, "The body must be application/json, but is \(type).", code: "unsupported_media_type"
+            )
+        }
         let limit = self.configuration.limits.requestBytes
+        let tooLarge = { (actual: String) in
+            APIError(
+                .contentTooLarge, "The body has \(actual) bytes, the limit is \(limit) (limits.request_bytes).",
+                code: "limit_exceeded"
+            )
+        }
+        // Said before the body is sent, where the client tells its length.
+        if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit { throw tooLarge("\(length)") }
         do {
             return try await request.body.collect(upTo: limit)
         } catch is NIOTooManyBytesError {
-            throw APIError(
-                .contentTooLarge, "The body has more than \(limit) bytes (limits.request_bytes).", code: "limit_exceeded"
-            )
+            throw tooLarge("more than \(limit)")
         }
     }
 
@@ -112,6 +125,8 @@ extension Gateway {
             }
             draft.idempotencyKey = text
         }
+        // SocketShark delivers a message whose time cannot be read, without the time (socketshark.md §8).
+        draft.publishedAt = object["published_at"]?.string.flatMap(Timestamp.reformatted)
         if let options = object["options"], options.kind != .null, !options.isFalsy {
             // Order and throttle would change who gets what: not doing them must not look like doing them.
             throw APIError(
@@ -143,6 +158,7 @@ extension JSONWriter {
                     if let position = publication.position { json.member("offset", position.offset) }
                     json.member("data", raw: publication.data)
                     json.member("id", publication.id)
+                    if let publishedAt = publication.publishedAt { json.member("published_at", publishedAt) }
                     json.member("received_at", publication.receivedAt)
                 })
             }

@@ -15,7 +15,7 @@ extension Configuration {
         do {
             root = try Yams.compose(yaml: yaml)
         } catch let error as YamlError {
-            throw ConfigurationError(issues: [Self.issue(of: error, file: file)])
+            throw ConfigurationError(issues: [Self.issue(of: error, file: file, yaml: yaml)])
         } catch {
             throw ConfigurationError(issues: [ConfigurationIssue(place: file, text: "\(error)")])
         }
@@ -30,18 +30,24 @@ extension Configuration {
         guard reader.issues.isEmpty else { throw ConfigurationError(issues: reader.issues) }
     }
 
-    private static func issue(of error: YamlError, file: String) -> ConfigurationIssue {
+    private static func issue(of error: YamlError, file: String, yaml: String) -> ConfigurationIssue {
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):
             ConfigurationIssue(place: "\(file):\(mark.line)", text: "not YAML: \(problem)")
         case .duplicatedKeysInMapping(let duplicates, let context):
             ConfigurationIssue(
-                place: "\(file):\(context.mark.line)",
-                text: "keys given twice: \(duplicates.joined(separator: ", "))"
+                place: "\(file):\(Self.lastLine(of: duplicates.first ?? "", in: yaml) ?? context.mark.line)",
+                text: "\(duplicates.joined(separator: ", ")): given twice"
             )
         default: ConfigurationIssue(place: file, text: "not YAML: \(error)")
         }
+    }
+
+    /// The parser only tells where the mapping begins; people want the line of the key.
+    private static func lastLine(of key: String, in yaml: String) -> Int? {
+        let lines = yaml.split(separator: "\n", omittingEmptySubsequences: false)
+        return lines.lastIndex { $0.drop { $0 == " " }.hasPrefix(key + ":") }.map { $0 + 1 }
     }
 
     private mutating func read(_ reader: ConfigurationReader) {

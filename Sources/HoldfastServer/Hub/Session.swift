@@ -67,11 +67,13 @@ final class Session: LoopTimer {
 
     /// Writes what waits, as far as the transport takes it.
     func flush(_ cache: inout MergeCache) {
-        guard let transport = self.transport else { return }
-        while !self.queue.isEmpty, transport.isWritable {
+        // A write may find the connection dead and take the transport away, before it returns: look again each time, and
+        // take from the queue first.
+        while let transport = self.transport, !self.queue.isEmpty, transport.isWritable {
             let count = self.queue.count(atMost: WebSocketTransport.writeBytes)
-            transport.write(cache.merged(self.queue.events, first: count))
+            let frames = cache.merged(self.queue.events, first: count)
             self.queue.removeFirst(count)
+            transport.write(frames)
         }
     }
 

@@ -151,11 +151,11 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         guard head.headers["connection"].contains(where: { $0.containsToken("upgrade") }) else {
             return self.refuse(.badRequest, "Connection: Upgrade is missing; a proxy may have taken it away.")
         }
-        guard head.headers["sec-websocket-version"] == ["13"] else {
+        guard head.headers["sec-websocket-version"].map(\.trimmed) == ["13"] else {
             return self.refuse(.upgradeRequired, "This gateway speaks WebSocket version 13.", [("Sec-WebSocket-Version", "13")])
         }
-        guard head.headers["sec-websocket-key"].count == 1, let key = head.headers.first(name: "sec-websocket-key"),
-            WebSocketHandshake.isValid(key: key)
+        guard head.headers["sec-websocket-key"].count == 1,
+            let key = head.headers.first(name: "sec-websocket-key")?.trimmed, WebSocketHandshake.isValid(key: key)
         else { return self.refuse(.badRequest, "Sec-WebSocket-Key must be 16 bytes in base64.") }
         let gateway = self.shard.gateway
         guard !gateway.isDraining else {
@@ -232,6 +232,14 @@ extension HTTPRequestHead {
 }
 
 extension String {
+    /// Without the blanks that may stand around a header's value (RFC 9110 §5.5).
+    fileprivate var trimmed: String {
+        var text = self[...]
+        while let first = text.first, first == " " || first == "\t" { text.removeFirst() }
+        while let last = text.last, last == " " || last == "\t" { text.removeLast() }
+        return String(text)
+    }
+
     /// Whether a header's comma-separated list has the word, in any case.
     fileprivate func containsToken(_ token: String) -> Bool {
         self.split(separator: ",").contains { part in

@@ -37,7 +37,9 @@ class Channel:
         )
         self._reader = asyncio.create_task(self._read(self._socket))
 
-    async def call(self, method: str, params: dict[str, Any] | None = None, *, timeout: float = 10, **extra: Any) -> dict[str, Any]:
+    async def call(
+        self, method: str, params: dict[str, Any] | None = None, *, timeout: float = 10, **extra: Any
+    ) -> dict[str, Any]:
         """Sends one command and returns its result. `extra` stands beside the method (DevTools' `sessionId`)."""
         if self._socket is None or self._end is not None:
             raise DriverError(f"{method}: {self._end or 'not connected'}")

@@ -1,0 +1,198 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+import NIOSSL
+
+/// Carries out what the machine wants, and tells it what happens. Belongs to one event loop.
+///
+/// A line that was let go is forgotten: whatever its channel still does finds nobody.
+final class ConnectionDriver: LineOwner {
+    private struct Attempt {
+        let line: Line
+        /// The handshake is done.
+        var isOpen = false
+        /// What `opened` waits for.
+        var auth: ByteBuffer?
+    }
+
+    private let configuration: ClientConfiguration
+    private let tls: NIOSSLContext?
+    private let loop: any EventLoop
+    private let clock: MonotonicClock
+    /// Takes an event, or `nil` for the end. - Returns: whether there is room for more.
+    private let deliver: (ConnectionEvent?) -> Bool
+    private var machine: ConnectionMachine
+    private var attempts: [Int: Attempt] = [:]
+    private var timer: Scheduled<Void>?
+    private var inputs = CircularBuffer<ConnectionInput>()
+    private var isBusy = false
+    private var hasFinished = false
+    /// The app does not keep up. Lines are not read, and time stands still for the machine: to it, this is a computer that
+    /// sleeps. Afterwards it asks whether the line still lives, and recovers what the gateway could not wait for.
+    private(set) var isPaused = false
+    private var timerIsDue = false
+
+    init(
+        _ configuration: ClientConfiguration,
+        tls: NIOSSLContext?,
+        loop: any EventLoop,
+        clock: MonotonicClock,
+        deliver: @escaping (ConnectionEvent?) -> Bool
+    ) {
+        self.configuration = configuration
+        self.tls = tls
+        self.loop = loop
+        self.clock = clock
+        self.deliver = deliver
+        var options = configuration.machine
+        options.hasCredentials = configuration.credentials != nil && configuration.renewsCredentials
+        self.machine = ConnectionMachine(options: options, random: { Double.random(in: 0..<1) })
+    }
+
+    var statistics: ConnectionMachine.Statistics { self.machine.statistics }
+
+    /// Inputs are handled one after the other, also those that come while actions are carried out: else the older of two
+    /// timers could be set last.
+    func input(_ input: ConnectionInput) {
+        self.loop.assertInEventLoop()
+        guard !self.hasFinished else { return }
+        self.inputs.append(input)
+        guard !self.isBusy else { return }
+        self.isBusy = true
+        while let input = self.inputs.popFirst() { self.handle(input) }
+        self.isBusy = false
+        if self.machine.state == .closed { self.finish() }
+    }
+
+    private func handle(_ input: ConnectionInput) {
+        let suspected = self.machine.isSuspect
+        let actions = self.machine.handle(input, now: self.clock.now)
+        if let line = self.machine.liveLine, self.machine.isSuspect != suspected {
+            self.emit(.line(suspected ? .trusted(line: line) : .suspect(line: line)))
+        }
+        var written = Set<Int>()
+        for action in actions {
+            switch action {
+            case .open(let line): self.open(line)
+            case .send(let line, let text):
+                self.attempts[line]?.line.send(text)
+                written.insert(line)
+            case .close(let line, let code): self.attempts.removeValue(forKey: line)?.line.letGo(code: code)
+            case .timer(let at): self.setTimer(at)
+            case .tell(let news): self.emit(.news(news))
+            }
+        }
+        for line in written { self.attempts[line]?.line.flush() }
+    }
+
+    private func emit(_ event: ConnectionEvent) {
+        if !self.deliver(event) { self.pause() }
+    }
+
+    private func finish() {
+        guard !self.hasFinished else { return }
+        self.hasFinished = true
+        self.timer?.cancel()
+        for attempt in self.attempts.values { attempt.line.letGo(code: nil) }
+        self.attempts = [:]
+        _ = self.deliver(nil)
+    }
+
+    // MARK: Time
+
+    private func setTimer(_ at: Instant?) {
+        self.timer?.cancel()
+        self.timer = nil
+        self.timerIsDue = false
+        guard let at else { return }
+        self.fire(in: .microseconds(max(0, (at - self.clock.now).microseconds)))
+    }
+
+    private func fire(in delay: TimeAmount) {
+        self.timer = self.loop.assumeIsolated().scheduleTask(in: delay) {
+            self.timer = nil
+            if self.isPaused {
+                self.timerIsDue = true
+            } else {
+                self.input(.timer)
+            }
+        }
+    }
+
+    // MARK: A slow app
+
+    private func pause() {
+        guard !self.isPaused, !self.hasFinished else { return }
+        self.isPaused = true
+        for attempt in self.attempts.values { attempt.line.setReading(false) }
+    }
+
+    /// The app has caught up.
+    func resume() {
+        guard self.isPaused, !self.hasFinished else { return }
+        self.isPaused = false
+        for attempt in self.attempts.values {
+            attempt.line.setReading(true)
+            attempt.line.readMessages()
+        }
+        guard self.timerIsDue, self.timer == nil else { return }
+        self.timerIsDue = false
+        // What stands in the sockets is to be read first: it may be the pong that the timer would miss.
+        self.fire(in: .milliseconds(10))
+    }
+
+    // MARK: Lines
+
+    private func open(_ id: Int) {
+        self.emit(.line(.opening(line: id)))
+        let line = Line(id: id, messageBytes: self.configuration.messageBytes, owner: self)
+        self.attempts[id] = Attempt(line: line)
+        let timeout = TimeAmount.microseconds(self.configuration.machine.connectTimeout.microseconds)
+        line.connect(to: self.configuration.url, tls: self.tls, on: self.loop, timeout: timeout)
+        guard let credentials = self.configuration.credentials else { return }
+        // Fetched while the line opens. Should they never come, the machine's patience ends.
+        let loop = self.loop
+        let bound = NIOLoopBound(self, eventLoop: loop)
+        Task {
+            let result: Result<Credentials, any Error>
+            do {
+                result = .success(try await credentials())
+            } catch {
+                result = .failure(error)
+            }
+            loop.execute { bound.value.credentialsCame(result, for: id) }
+        }
+    }
+
+    private func credentialsCame(_ result: Result<Credentials, any Error>, for id: Int) {
+        guard let attempt = self.attempts[id] else { return }
+        switch result {
+        case .success(let credentials):
+            self.attempts[id]?.auth = credentials.event
+            if attempt.isOpen { self.input(.opened(line: id, auth: credentials.event)) }
+        case .failure(let error):
+            let text = "The credentials could not be had: \(error)"
+            self.emit(.news(.problem(ConnectionProblem(code: "credentials_failed", text: text))))
+            attempt.line.letGo(code: nil)
+            self.ended(attempt.line, LineEnd(.abnormal, text))
+        }
+    }
+
+    func opened(_ line: Line) {
+        guard let attempt = self.attempts[line.id] else { return }
+        self.attempts[line.id]?.isOpen = true
+        if self.isPaused { line.setReading(false) }
+        guard self.configuration.credentials == nil || attempt.auth != nil else { return }
+        self.input(.opened(line: line.id, auth: attempt.auth))
+    }
+
+    func received(_ line: Line, _ text: ByteBuffer) {
+        self.input(.receive(line: line.id, text: text))
+    }
+
+    func ended(_ line: Line, _ end: LineEnd) {
+        guard self.attempts.removeValue(forKey: line.id) != nil else { return }
+        self.emit(.line(.ended(line: line.id, code: end.code, reason: end.reason)))
+        self.input(.closed(line: line.id, code: end.code, reason: end.closeReason, retryAfter: end.retryAfter))
+    }
+}

@@ -1,0 +1,59 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+
+/// What a ``ClientConnection`` tells the app, in order.
+public enum ConnectionEvent: Sendable, Equatable {
+    /// What the app came for: messages, gaps, states, replies.
+    case news(ConnectionNews)
+    /// What becomes of the lines below, for people who want to know.
+    case line(LineNews)
+}
+
+public enum LineNews: Sendable, Equatable {
+    /// An attempt begins.
+    case opening(line: Int)
+    /// It failed, or the line has ended; code 1006 where nobody gave one.
+    case ended(line: Int, code: CloseCode, reason: String)
+    /// The line that carries the session has not answered in time. Another is tried beside it.
+    case suspect(line: Int)
+    /// It has spoken again.
+    case trusted(line: Int)
+}
+
+/// The events of one connection, for one reader. Ends when the connection is closed for good; a reader that stops early
+/// closes the connection.
+public struct ConnectionEvents: AsyncSequence, Sendable {
+    typealias Producer = NIOAsyncSequenceProducer<
+        ConnectionEvent, NIOAsyncSequenceProducerBackPressureStrategies.HighLowWatermark, EventDemand
+    >
+
+    let producer: Producer
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        var iterator: Producer.AsyncIterator
+
+        public mutating func next() async -> ConnectionEvent? { await self.iterator.next() }
+    }
+
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(iterator: self.producer.makeAsyncIterator()) }
+}
+
+/// Hands the reader's wishes to the connection's event loop.
+final class EventDemand: NIOAsyncSequenceProducerDelegate {
+    private let driver: NIOLoopBoundBox<ConnectionDriver?>
+
+    init(driver: NIOLoopBoundBox<ConnectionDriver?>) {
+        self.driver = driver
+    }
+
+    func produceMore() {
+        let driver = self.driver
+        driver.eventLoop.execute { driver.value?.resume() }
+    }
+
+    func didTerminate() {
+        let driver = self.driver
+        driver.eventLoop.execute { driver.value?.input(.close) }
+    }
+}

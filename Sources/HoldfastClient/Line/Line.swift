@@ -1,0 +1,256 @@
+import HoldfastCore
+import HoldfastProtocol
+import NIOCore
+import NIOPosix
+import NIOSSL
+
+/// Who opened a line.
+protocol LineOwner: AnyObject {
+    /// Whether messages are to stay where they are.
+    var isPaused: Bool { get }
+
+    /// The WebSocket handshake is done.
+    func opened(_ line: Line)
+    /// A text message.
+    func received(_ line: Line, _ text: ByteBuffer)
+    /// Told at most once, and never of a line that the owner has let go.
+    func ended(_ line: Line, _ end: LineEnd)
+}
+
+/// Why a line has ended.
+struct LineEnd: Equatable {
+    let code: CloseCode
+    /// For people.
+    let reason: String
+    /// What the gateway's Close frame said, word for word.
+    let closeReason: String
+    let retryAfter: RetryAfter?
+
+    init(_ code: CloseCode, _ reason: String, closeReason: String = "", retryAfter: RetryAfter? = nil) {
+        self.code = code
+        self.reason = reason
+        self.closeReason = closeReason
+        self.retryAfter = retryAfter
+    }
+}
+
+extension CloseCode {
+    /// A Close frame without a code (RFC 6455 §7.1.5).
+    static let none = CloseCode(rawValue: 1005)
+    /// No Close frame.
+    static let abnormal = CloseCode(rawValue: 1006)
+}
+
+/// One WebSocket to a gateway, from the connect to the end. Belongs to the owner's event loop.
+final class Line: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private enum State {
+        case connecting
+        case handshake(ClientHandshake, HandshakeResponseParser)
+        case open
+        case ended
+    }
+
+    let id: Int
+    private weak var owner: (any LineOwner)?
+    private var url: GatewayURL?
+    private var state = State.connecting
+    private var parser: WebSocketParser
+    private var context: ChannelHandlerContext?
+    /// The answer to a Ping that came while nothing could be written. Only the last one counts (RFC 6455 §5.5.3), so that a
+    /// peer that asks and does not read cannot fill our memory.
+    private var waitingPong: ByteBuffer?
+    private var random = SystemRandomNumberGenerator()
+
+    init(id: Int, messageBytes: Int, owner: any LineOwner) {
+        self.id = id
+        self.owner = owner
+        self.parser = WebSocketParser(role: .client, maxFrameBytes: messageBytes, maxMessageBytes: messageBytes)
+    }
+
+    func connect(to url: GatewayURL, tls: NIOSSLContext?, on loop: any EventLoop, timeout: TimeAmount) {
+        self.url = url
+        ClientBootstrap(group: loop)
+            .connectTimeout(timeout)
+            // Events are small and must not wait for each other.
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .connect(host: url.host, port: url.port)
+            .assumeIsolated()
+            .whenComplete { result in
+                switch result {
+                case .success(let channel): self.connected(channel, url, tls)
+                case .failure(let error): self.end(LineEnd(.abnormal, describe(error)))
+                }
+            }
+    }
+
+    private func connected(_ channel: any Channel, _ url: GatewayURL, _ tls: NIOSSLContext?) {
+        guard case .connecting = self.state else {
+            // Let go meanwhile.
+            return channel.close(promise: nil)
+        }
+        do {
+            if let tls {
+                // An address has no name that could stand in SNI (RFC 6066 §3).
+                let isAddress = (try? SocketAddress(ipAddress: url.host, port: url.port)) != nil
+                let handler = try NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : url.host)
+                try channel.pipeline.syncOperations.addHandler(handler)
+            }
+            let handshake = ClientHandshake(url, using: &self.random)
+            self.state = .handshake(handshake, HandshakeResponseParser())
+            try channel.pipeline.syncOperations.addHandler(self)
+            channel.writeAndFlush(handshake.request, promise: nil)
+        } catch {
+            self.end(LineEnd(.abnormal, describe(error)))
+            channel.close(promise: nil)
+        }
+    }
+
+    // MARK: For the owner
+
+    /// Sends a text message with the next ``flush()``.
+    func send(_ text: ByteBuffer) {
+        guard case .open = self.state else { return }
+        self.write(.text, text)
+    }
+
+    func flush() {
+        self.context?.flush()
+    }
+
+    func setReading(_ isReading: Bool) {
+        self.context?.channel.setOption(.autoRead, value: isReading).whenFailure { _ in }
+    }
+
+    /// Closes the connection, waiting for nothing. The owner hears nothing of it any more.
+    func letGo(code: CloseCode?) {
+        let wasOpen = if case .open = self.state { true } else { false }
+        self.state = .ended
+        self.owner = nil
+        guard let context = self.context else { return }
+        if wasOpen {
+            self.write(.close, code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer())
+            context.flush()
+        }
+        context.close(promise: nil)
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let bytes = self.unwrapInboundIn(data)
+        switch self.state {
+        case .connecting, .ended: return
+        case .handshake(let handshake, var response):
+            response.append(bytes)
+            self.readHandshake(handshake, response)
+        case .open:
+            self.parser.append(bytes)
+            self.readMessages()
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.end(LineEnd(.abnormal, self.isOpen ? "the connection was lost" : "the connection was closed before it was a WebSocket"))
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        self.end(LineEnd(.abnormal, describe(error)))
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        guard context.channel.isWritable, let pong = self.waitingPong else { return }
+        self.waitingPong = nil
+        self.write(.pong, pong)
+        context.flush()
+    }
+
+    private var isOpen: Bool { if case .open = self.state { true } else { false } }
+
+    private func write(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
+        guard let context = self.context else { return }
+        context.write(self.wrapOutboundOut(WebSocketFrame.masked(opcode, payload, mask: self.random.next())), promise: nil)
+    }
+
+    /// The line carries nothing any more.
+    private func end(_ end: LineEnd) {
+        if case .ended = self.state { return }
+        self.state = .ended
+        let owner = self.owner
+        self.owner = nil
+        owner?.ended(self, end)
+        self.context?.close(promise: nil)
+    }
+
+    // MARK: Reading
+
+    private func readHandshake(_ handshake: ClientHandshake, _ response: HandshakeResponseParser) {
+        var response = response
+        do throws(HandshakeError) {
+            guard let answer = try response.next() else {
+                self.state = .handshake(handshake, response)
+                return
+            }
+            try handshake.check(answer)
+            self.state = .open
+            // Frames may come in the same flight.
+            self.parser.append(response.rest)
+            self.owner?.opened(self)
+            self.readMessages()
+        } catch {
+            self.end(LineEnd(.abnormal, error.reason, retryAfter: error.retryAfter))
+        }
+    }
+
+    /// Hands over what has come, until the owner is paused.
+    func readMessages() {
+        do throws(WebSocketError) {
+            while self.isOpen, self.owner?.isPaused == false, let message = try self.parser.next() { self.receive(message) }
+        } catch {
+            self.write(.close, WebSocketFrame.closePayload(error.code, reason: error.reason))
+            self.context?.flush()
+            // For the machine it is the peer that broke the protocol, whatever the rule was.
+            self.end(LineEnd(.protocolError, "the gateway sent \(error.reason)", closeReason: error.reason))
+        }
+    }
+
+    private func receive(_ message: WebSocketMessage) {
+        switch message {
+        case .text(let text): self.owner?.received(self, text.compact)
+        // The protocol is text; what this was meant to be, nobody can say.
+        case .binary: self.owner?.received(self, ByteBuffer())
+        case .ping(let payload):
+            guard self.context?.channel.isWritable == true else {
+                self.waitingPong = payload
+                return
+            }
+            self.write(.pong, payload)
+            self.context?.flush()
+        case .pong: break
+        case .close(let code, let reason):
+            self.write(.close, code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer())
+            self.context?.flush()
+            let words = reason.isEmpty ? "" : ": \(reason)"
+            let end = LineEnd(code ?? .none, "closed by the gateway with \(code ?? .none)\(words)", closeReason: reason)
+            self.end(end)
+        }
+    }
+}
+
+extension ByteBuffer {
+    /// The same bytes, in memory of their own if they would keep alive much more than themselves.
+    fileprivate var compact: ByteBuffer {
+        self.storageCapacity > 2 * self.readableBytes ? ByteBuffer(bytes: self.readableBytesView) : self
+    }
+}

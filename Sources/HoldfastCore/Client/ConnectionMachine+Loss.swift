@@ -1,0 +1,140 @@
+import HoldfastProtocol
+
+/// The end of a line, and of the connection.
+extension ConnectionMachine {
+    mutating func closed(_ id: Int, code: CloseCode, reason: String, retryAfter: RetryAfter?) {
+        guard let role = self.role(of: id), let line = role == .main ? self.main : self.rival else { return }
+        let advice = self.backoff.range(retryAfter)
+        guard let objections = role == .main ? self.judge(code, reason) : 0 else { return }
+        self.haunt(line)
+        self.lost(role, .lineClosed, advice: advice, objections: objections)
+    }
+
+    /// What the close code of main asks for, but for a new line (protocol.md, Close codes).
+    /// - Returns: how many failures it counts for at least; `nil` if no new line is wanted.
+    private mutating func judge(_ code: CloseCode, _ reason: String) -> Int? {
+        switch code {
+        case .messageTooBig:
+            // The same message would close every further line too.
+            if let message = self.outbox.removeBiggestMessage() {
+                self.fail(
+                    message, code: "too_big", "The server does not take a message of \(message.bytes) bytes.",
+                    actual: message.bytes
+                )
+            }
+            self.tellProtocolError(code, reason)
+            return 1
+        case .protocolError, .unsupportedData, .invalidPayload:
+            self.tellProtocolError(code, reason)
+            return 1
+        case .sessionReplaced:
+            guard self.ghosts > 0 else {
+                return self.end(.replaced, "The session was taken over by another connection.", code, reason)
+            }
+            self.ghosts -= 1
+        case .authenticationExpired:
+            guard self.options.hasCredentials, !self.hasRefreshed || self.wasUseful else {
+                return self.end(.authenticationExpired, "The authentication has expired.", code, reason)
+            }
+            self.hasRefreshed = true
+            self.mustReauthenticate = true
+        case .forbidden:
+            return self.end(.forbidden, "The server forbids this connection.", code, reason)
+        case .slowConsumer:
+            // We were too slow and the server has dropped it: recover by position.
+            self.session = nil
+        case .rateLimited:
+            // Not even the first attempt may be as soon as after a good line.
+            return 1
+        default:
+            // Close codes are an open set: every other only ends the line.
+            break
+        }
+        return 0
+    }
+
+    private mutating func tellProtocolError(_ code: CloseCode, _ reason: String) {
+        let text = "The server ended the line because of a protocol error."
+        self.tell(.problem(Self.problem("protocol_error", text, code, reason)))
+    }
+
+    private mutating func end(_ why: ConnectionReason, _ text: String, _ code: CloseCode, _ reason: String) -> Int? {
+        self.main = nil  // It is closed already.
+        self.stop(why, Self.problem(why.rawValue, text, code, reason))
+        return nil
+    }
+
+    private static func problem(_ name: String, _ text: String, _ code: CloseCode, _ reason: String) -> ConnectionProblem {
+        ConnectionProblem(code: name, text: reason.isEmpty ? text : "\(text) (\(reason))", closeCode: code)
+    }
+
+    /// Ends the connection. Subscriptions stay, in case the app connects again.
+    mutating func stop(_ reason: ConnectionReason, _ problem: ConnectionProblem? = nil) {
+        guard self.state != .closed else { return }
+        if let rival = self.rival { self.letGo(rival, code: .normal) }
+        if let main = self.main { self.letGo(main, code: .normal) }
+        self.main = nil
+        self.rival = nil
+        self.session = nil
+        self.attemptAt = nil
+        self.isMoving = false
+        self.attemptNotBefore = Instant(microseconds: 0)
+        self.ghosts = 0
+        if let problem { self.tell(.problem(problem)) }
+        self.become(.closed, reason)
+        for message in self.withdraw() {
+            self.forget(message)
+            self.fail(message, code: "closed", "The connection was closed before the reply.")
+        }
+        for name in self.topics.keys { self.topics[name]?.isActive = false }
+    }
+
+    var wasUseful: Bool { self.main?.phase == .live && self.now - self.liveAt >= Self.usefulAfter }
+
+    /// A line is gone: go on with the rival, or try again.
+    /// - Parameter objections: how many failures it counts for at least.
+    mutating func lost(
+        _ role: Role,
+        _ reason: ConnectionReason,
+        advice: ClosedRange<Span>? = nil,
+        objections: Int = 0
+    ) {
+        if role == .rival {
+            self.rival = nil
+            self.backoff.failures += 1
+            return self.schedule(suspected: false, advice: advice)
+        }
+        // A dead line was suspect before: the failures are those of that race.
+        if reason != .dead { self.backoff.failures = self.wasUseful ? objections : self.backoff.failures + 1 }
+        self.main = self.rival
+        self.rival = nil
+        let wasMoving = self.isMoving
+        self.isMoving = false
+        if self.main != nil { return self.become(.reconnecting, reason) }
+        let failures = self.backoff.failures
+        if let most = self.options.maxAttempts, failures >= most {
+            let text = "No useful connection in \(failures) attempts."
+            return self.stop(.maxAttempts, ConnectionProblem(code: "max_attempts", text: text))
+        }
+        // A goaway has told us when to come; a race that failed has its next attempt waiting.
+        let isPlanned = wasMoving || (reason == .dead && failures > 0)
+        if advice != nil || !isPlanned || self.attemptAt == nil {
+            self.schedule(suspected: reason == .dead, advice: advice)
+        }
+        self.awaitAttempt(reason)
+    }
+
+    mutating func schedule(suspected: Bool, advice: ClosedRange<Span>? = nil) {
+        let at = self.now + self.backoff.delay(suspected: suspected, isHidden: self.liveness.isHidden, advice: advice)
+        self.attemptAt = at
+        if advice != nil { self.attemptNotBefore = at }
+    }
+
+    /// Waits for `attemptAt`, which may be now.
+    mutating func awaitAttempt(_ reason: ConnectionReason) {
+        guard let attemptAt = self.attemptAt else { return }
+        if self.isOffline { return self.become(.suspended, .offline) }
+        self.become(.reconnecting, reason)
+        if attemptAt <= self.now { self.attempt() }
+    }
+}

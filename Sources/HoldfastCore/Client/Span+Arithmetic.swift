@@ -1,0 +1,13 @@
+extension Span {
+    static func + (left: Span, right: Span) -> Span { Span(microseconds: left.microseconds + right.microseconds) }
+
+    static func - (left: Span, right: Span) -> Span { Span(microseconds: left.microseconds - right.microseconds) }
+
+    static func * (span: Span, factor: Int64) -> Span { Span(microseconds: span.microseconds * factor) }
+
+    /// Seconds that another program has sent, rounded to whole milliseconds. A number too large for a clock becomes
+    /// a very long time (31 years) instead of an overflow.
+    init(bounded seconds: Double, _ rule: FloatingPointRoundingRule) {
+        self = .milliseconds((min(seconds, 1e9) * 1000).rounded(rule))
+    }
+}

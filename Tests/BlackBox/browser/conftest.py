@@ -1,0 +1,59 @@
+"""Coroutine tests of a module run together (side_by_side.py); what they measured is shown at the end."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any, TypeGuard
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import measured  # noqa: E402
+import side_by_side  # noqa: E402
+
+_outcomes: dict[str, BaseException | None] = {}
+
+
+def _is_ours(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    return isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not _is_ours(pyfuncitem):
+        return None
+    if pyfuncitem.nodeid not in _outcomes:
+        selected = [i for i in pyfuncitem.session.items if _is_ours(i) and i.path == pyfuncitem.path]
+        tests = {item.nodeid: _call(item) for item in selected}
+        _outcomes.update(side_by_side.run(tests, in_waves=getattr(pyfuncitem.module, "IN_WAVES", True)))
+    reason = _outcomes[pyfuncitem.nodeid]
+    if reason is not None:
+        raise reason
+    return True
+
+
+def _call(item: pytest.Function) -> side_by_side.Test:
+    parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    return lambda: item.obj(**parameters)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    lines = list(_summary())
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def _summary() -> Iterator[str]:
+    for (browser, scenario), figures in sorted(measured.figures.items()):
+        told = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
+        yield f"{scenario:<24} {browser:<9} {told}"
+
+
+def pytest_sessionfinish() -> None:
+    measured.write()

@@ -1,0 +1,65 @@
+"""A page of another origin that uses the gateway's client, as the pages of its users do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Iterator
+
+#: `start()` makes a client whose events are kept in `told`; `take(n, loop)` is a `for await` of n messages.
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>A page of another origin</title>
+<link rel="icon" href="data:,">
+<script type="module">
+import { Holdfast, HoldfastError } from "GATEWAY/holdfast.js";
+
+window.told = [];
+window.start = (options, url = "GATEWAY/socket") => {
+  window.client = new Holdfast(url, options);
+  for (const type of ["state", "connected", "recovered", "gap", "rtt", "error"]) {
+    client.on(type, (event) => told.push({ type, at: Date.now(), ...event, message: event.message }));
+  }
+  return client;
+};
+window.take = async (count, loop) => {
+  const messages = [];
+  if (count > 0) for await (const message of loop) if (messages.push(message) === count) break;
+  return messages;
+};
+window.failure = (promise) => promise.then(
+  () => null,
+  (error) => ({ isHoldfastError: error instanceof HoldfastError, code: error.code, message: error.message }),
+);
+window.ready = true;
+</script>
+<h1>A page of another origin</h1>
+"""
+
+
+@contextlib.contextmanager
+def site(gateway_origin: str) -> Iterator[str]:
+    """Serves the page for the length of a block and gives its address."""
+    body = PAGE.replace("GATEWAY", gateway_origin).encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
