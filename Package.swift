@@ -131,6 +131,21 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "HoldfastClientTests",
+            dependencies: [
+                "HoldfastClient", "HoldfastCore", "HoldfastProtocol",
+                // The tests run against a real gateway with a fault proxy before it.
+                "HoldfastServer", "HoldfastBroker", "HoldfastFaults",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "HoldfastFaultsTests",
             dependencies: [
                 "HoldfastFaults",

@@ -10,20 +10,20 @@ struct Tail: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print messages as they come, whatever happens to the line.",
         discussion: """
-            One line per message on standard output: subscription, offset (- without history), data byte for byte. What
-            happens to the line goes to standard error: cuts, what was recovered, and gaps with their numbers.
+            One line per message on standard output: subscription, offset (- without history), data byte for byte. \
+            What happens to the line goes to standard error: cuts, what was recovered, and gaps with their numbers.
               holdfast tail calls.live
               holdfast tail calls.live jobs.42 2>/dev/null
               holdfast tail calls.live --json | jq .data
 
-            Try to lose something: stop the gateway or pull the cable while you publish. A gateway that is started anew
-            without a durable broker says which messages are gone.
+            Try to lose something: kill the gateway or pull the cable while you publish. What cannot be had any more is \
+            said, with its numbers.
 
             A topic with history can be read from a place in the past. The place is printed when you leave with Ctrl-C:
               holdfast tail calls.live --since k3f9:41
 
-            Exit code 0 after Ctrl-C. 1 when it can never work, such as a subscription that the gateway refuses; a gateway
-            that cannot be reached is no such case, since it may come back.
+            Exit code 0 after Ctrl-C. 1 when it can never work, such as a subscription that the gateway refuses; a \
+            gateway that cannot be reached is no such case, since it may come back.
             """
     )
 

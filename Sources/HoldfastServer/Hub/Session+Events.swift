@@ -1,3 +1,4 @@
+import DequeModule
 import HoldfastBroker
 import HoldfastCore
 import HoldfastProtocol
@@ -172,15 +173,12 @@ extension Session {
             self.shard.metrics.gaps += 1
             self.send(ServerEvent.gap(subscription: subscription.topic.name, after: after, next: next))
         }
-        let waiting = subscription.waiting ?? []
-        subscription.waiting = nil
-        subscription.seen = recovery.sequence
-        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
-        let now = Instant.now
-        for publication in recovery.publications + waiting.filter({ $0.sequence > recovery.sequence }) {
-            subscription.seen = max(subscription.seen, publication.sequence)
-            self.send(publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras), now: now)
-        }
+        // What came while the broker was asked is either in its answer or newer than it.
+        let newer = (subscription.waiting ?? []).filter { $0.sequence > recovery.sequence }
+        subscription.seen = recovery.publications.first.map { $0.sequence - 1 } ?? recovery.sequence
+        subscription.waitingBytes = newer.reduce(0) { $0 + $1.data.readableBytes }
+        subscription.waiting = Deque(recovery.publications + newer)
+        self.catchUp(subscription)
     }
 
     // MARK: unsubscribe, message

@@ -15,6 +15,8 @@ final class Session: LoopTimer {
     /// `nil` while the session waits for its client.
     private(set) var transport: WebSocketTransport?
     var subscriptions: [String: Subscription] = [:]
+    /// Subscriptions that are still being sent what they missed, one after the other.
+    private(set) var catchingUp: [Subscription] = []
     var isDirty = false
     /// What the client calls itself.
     var client: String?
@@ -55,9 +57,10 @@ final class Session: LoopTimer {
         self.send(EncodedEvent(json, isCounted: isCounted), now: .now)
     }
 
-    private func letGoOfSlowConsumer() {
+    /// More waits for the session than may.
+    func letGoOfSlowConsumer() {
         self.shard.metrics.slowConsumers += 1
-        let waiting = self.queue.bytes
+        let waiting = self.queue.bytes + self.catchingUp.reduce(0) { $0 + $1.waitingBytes }
         self.queue.removeAll()
         self.end(
             .slowConsumer,
@@ -74,6 +77,32 @@ final class Session: LoopTimer {
             let frames = cache.merged(self.queue.events, first: count)
             self.queue.removeFirst(count)
             transport.write(frames)
+            if self.queue.isEmpty { self.catchUp() }
+        }
+    }
+
+    /// The subscription is sent what it missed before it gets anything newer.
+    func catchUp(_ subscription: Subscription) {
+        self.catchingUp.append(subscription)
+        self.catchUp()
+    }
+
+    /// Takes from what was missed about as much as one write takes. A history may be larger than what may wait for a slow
+    /// consumer, and a client that reads is none.
+    private func catchUp() {
+        let now = Instant.now
+        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
+        while let subscription = self.catchingUp.first, self.queue.bytes < WebSocketTransport.writeBytes {
+            guard subscription.session === self, let publication = subscription.waiting?.popFirst() else {
+                subscription.waiting = nil
+                subscription.waitingBytes = 0
+                self.catchingUp.removeFirst()
+                continue
+            }
+            guard publication.sequence > subscription.seen else { continue }
+            subscription.seen = publication.sequence
+            self.send(publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras), now: now)
+            guard self.transport != nil else { return }
         }
     }
 

@@ -92,23 +92,18 @@ extension Shard {
         for (name, old) in session.subscriptions {
             let subscription = Subscription(topic: self.topic(name), session: session, extras: old.extras)
             subscription.topic.add(subscription)
-            subscription.waiting = nil
             subscription.seen = old.seen
             session.subscriptions[name] = subscription
-            guard let place = places[name] else {
+            subscription.waiting = old.waiting ?? []
+            if let place = places[name] {
+                subscription.waiting?.append(contentsOf: place.subscription.waiting ?? [])
+            } else {
                 // Subscribed after the places were held, by events still under way from the old transport, or refused by
                 // the broker: nothing is known of what came between.
                 self.subscribe(subscription, since: nil, history: .none) { _ in }
                 session.send(ServerEvent.gap(subscription: name, after: nil, next: nil))
-                continue
             }
-            let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
-            for publication in place.subscription.waiting ?? [] where publication.sequence > subscription.seen {
-                subscription.seen = publication.sequence
-                session.send(
-                    publication.encoded(session.dialect, sentAt: sentAt, extras: subscription.extras), now: .now
-                )
-            }
+            session.catchUp(subscription)
         }
     }
 

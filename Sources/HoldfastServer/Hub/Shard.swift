@@ -193,6 +193,8 @@ final class Shard: @unchecked Sendable {
             let subscription = topic.subscribers[index]
             guard subscription.waiting == nil else {
                 subscription.waiting?.append(publication)
+                subscription.waitingBytes += publication.data.readableBytes
+                if subscription.waitingBytes > self.limits.slowConsumerBytes { subscription.session?.letGoOfSlowConsumer() }
                 continue
             }
             guard publication.sequence > subscription.seen, let session = subscription.session else { continue }

@@ -1,3 +1,4 @@
+import DequeModule
 import HoldfastProtocol
 
 /// The subscribers that one event loop has for one topic.
@@ -31,9 +32,11 @@ final class Subscription {
     /// `nil` only while a session moves to this loop, and after the end.
     var session: Session?
     var index = -1
-    /// What came before the broker answered, to be delivered after what it answers; `nil` once the subscription is live
-    /// (socketshark.md §5.2).
-    var waiting: [Publication]? = []
+    /// What the session is still to be sent before it is live: what came before the broker answered (socketshark.md §5.2),
+    /// and what it missed, handed over as fast as its transport takes it. `nil` once the subscription is live.
+    var waiting: Deque<Publication>? = []
+    /// Bytes of publications that came while others waited. They count as a slow consumer's; what was missed does not.
+    var waitingBytes = 0
     /// Sequence of the last publication that the session got or does not need.
     var seen: UInt64 = 0
     /// The service's extra fields as the client gave them, in the order of the configuration.

@@ -119,6 +119,9 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         } catch {
             if case .closing = self.state { return self.drop() }
             self.close(error.code, reason: error.reason)
+            // A peer that breaks the rules is not waited for (RFC 6455 §7.1.7). Only our direction is closed, though: to close
+            // both with unread bytes in the kernel would send a reset, which may overtake the Close frame.
+            self.context?.close(mode: .output, promise: nil)
         }
     }
 

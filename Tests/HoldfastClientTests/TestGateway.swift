@@ -1,0 +1,75 @@
+import HoldfastBroker
+import HoldfastClient
+import HoldfastFaults
+import HoldfastProtocol
+import HoldfastServer
+import Hummingbird
+import Logging
+import NIOCore
+import NIOPosix
+
+/// A real gateway in this process, and a fault proxy before it.
+struct TestGateway: Sendable {
+    let gateway: Gateway
+    let port: Int
+    let proxy: FaultProxy
+
+    /// Development settings, and heartbeats so short that a test need not wait for them.
+    static var configuration: HoldfastServer.Configuration {
+        var configuration = HoldfastServer.Configuration.development
+        configuration.heartbeat = ServerEvent.HeartbeatAdvice(interval: 0.2, hiddenInterval: 0.2, timeout: 1)
+        return configuration
+    }
+
+    static func with(
+        _ configuration: HoldfastServer.Configuration = TestGateway.configuration,
+        _ body: @escaping @Sendable (TestGateway) async throws -> Void
+    ) async throws {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        do {
+            var logger = Logger(label: "test")
+            logger.logLevel = .critical
+            let gateway = Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
+            let (ports, continuation) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingOldest(1))
+            let application = Application(
+                router: Router(),
+                server: try .holdfast(gateway),
+                configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
+                onServerRunning: { channel in continuation.yield(channel.localAddress?.port ?? 0) },
+                eventLoopGroupProvider: .shared(group),
+                logger: logger
+            )
+            try await withThrowingTaskGroup { tasks in
+                tasks.addTask { try await application.run() }
+                for await port in ports {
+                    let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: port))
+                    do {
+                        try await body(TestGateway(gateway: gateway, port: port, proxy: proxy))
+                    } catch {
+                        await proxy.shutdown()
+                        throw error
+                    }
+                    await proxy.shutdown()
+                    break
+                }
+                tasks.cancelAll()
+                while let result = await tasks.nextResult() {
+                    if case .failure(let error) = result, !(error is CancellationError) { throw error }
+                }
+            }
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+        try await group.shutdownGracefully()
+    }
+
+    func publish(_ subscription: String, _ data: String) async throws {
+        _ = try await self.gateway.publish(PublicationDraft(subscription: subscription, data: ByteBuffer(string: data)))
+    }
+
+    /// For a client that goes through the proxy.
+    func clientConfiguration() throws -> ClientConfiguration {
+        try ClientConfiguration(url: "http://127.0.0.1:\(self.proxy.port)")
+    }
+}
