@@ -19,7 +19,7 @@ public final class FaultProxy: Sendable {
     /// The port that it listens on.
     public let port: Int
 
-    private let core: NIOLoopBound<ProxyCore>
+    let core: NIOLoopBound<ProxyCore>
     private let listener: any Channel
 
     private init(core: NIOLoopBound<ProxyCore>, listener: any Channel) {

@@ -167,7 +167,8 @@ final class Relay {
         self.nextSYN?.cancel()
         self.nextSYN = nil
         let age = NIODeadline.now() - self.acceptedAt
-        guard self.cut.directions.isEmpty, let next = self.core.configuration.synRepeats.first(where: { $0 > age }) else { return }
+        let repeats = self.core.configuration.synRepeats
+        guard self.cut.directions.isEmpty, let next = repeats.first(where: { $0 > age }) else { return }
         self.nextSYN = self.core.loop.assumeIsolated().scheduleTask(deadline: self.acceptedAt + next) {
             self.connect()
         }

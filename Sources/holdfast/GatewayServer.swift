@@ -12,8 +12,6 @@ struct GatewayServer {
     var logger: Logger
     /// Adds more endpoints beside the gateway's own.
     var addRoutes: @Sendable (Router<BasicRequestContext>, Gateway) -> Void = { _, _ in }
-    /// Run beside the gateway, started when the port is bound, and stopped first.
-    var companions: @Sendable (_ port: Int) -> [any Service] = { _ in [] }
 
     /// Runs until SIGTERM or SIGINT, then drains.
     /// - Parameter onListening: called with the port that was bound.

@@ -143,8 +143,10 @@ def test_no_seam_between_history_and_live_at_full_speed(start, topic):
     with background(publish):
         for number in range(40):
             with EventClient.native(gateway.port) as client:
-                assert client.subscribe(topic, since=position)["recovered"] is True
-                events = client.messages(5 + number)
+                reply = client.subscribe(topic, since=position)
+                assert reply["recovered"] is True
+                # All that was missed, and then some live ones: the seam lies between them.
+                events = client.messages(reply["position"]["offset"] - position["offset"] + 1 + number % 10)
                 seen += [event["data"] for event in events]
                 position = {"epoch": position["epoch"], "offset": events[-1]["offset"]}
     with EventClient.native(gateway.port) as client:
@@ -169,7 +171,7 @@ def test_no_seam_within_one_session_that_subscribes_again_and_again(start, topic
     with EventClient.native(gateway.port) as client, background(publish):
         position = client.subscribe(topic)["position"]
         offset, base = position["offset"], position["offset"]
-        for _ in range(60):
+        for _ in range(40):
             for event in client.messages(3):
                 seen.append(event["data"])
                 offset = event["offset"]
@@ -179,7 +181,7 @@ def test_no_seam_within_one_session_that_subscribes_again_and_again(start, topic
                     seen.append(event["data"])
                     offset = event["offset"]
             assert client.subscribe(topic, since={**position, "offset": offset})["recovered"] is True
-    assert seen == list(range(base, base + len(seen))) and len(seen) >= 180
+    assert seen == list(range(base, base + len(seen))) and len(seen) >= 120
 
 
 def test_two_publishers_and_many_readers_agree_on_the_order(gateway, topic):

@@ -147,9 +147,10 @@ struct ClientConnectionTests {
             first.subscribe("calls.x")
             for number in 1...5 { try await it.publish("calls.x", String(number)) }
             try await firstLog.waitFor("all") { $0.data.last == "5" }
-            let epoch = try #require(firstLog.news.lazy.compactMap { news in
+            let epochs = firstLog.news.compactMap { news in
                 if case .subscribed(_, _, let event) = news { event.position?.epoch } else { nil }
-            }.first)
+            }
+            let epoch = try #require(epochs.first)
             first.close()
 
             let second = try ClientConnection(it.clientConfiguration())

@@ -121,7 +121,9 @@ struct FaultProxyRelayTests {
     }
 
     @Test func atTheLimitTheNextConnectionIsRefused() async throws {
-        try await withConnection(change: { $0.connectionLimit = 2 }) { it in
+        var settings = FaultProxy.Configuration.toTestServer
+        settings.connectionLimit = 2
+        try await withConnection(settings) { it in
             let second = try await TestSocket.connect(to: it.proxy.port)
             try await eventually("two are open") { it.server.accepted.count == 2 }
             try await expectReset(connectingTo: it.proxy.port)

@@ -199,13 +199,15 @@ struct Connected: Sendable {
 }
 
 /// Runs `body` with an open connection through a proxy and closes everything afterwards.
+///
+/// - Parameter settings: without a server: it is put in.
 func withConnection(
-    change: (inout FaultProxy.Configuration) -> Void = { _ in },
+    _ settings: FaultProxy.Configuration = .toTestServer,
     _ body: (Connected) async throws -> Void
 ) async throws {
     let server = try await TestServer.start()
-    var configuration = FaultProxy.Configuration(serverHost: "127.0.0.1", serverPort: server.port)
-    change(&configuration)
+    var configuration = settings
+    configuration.serverPort = server.port
     let proxy = try await FaultProxy.start(configuration)
     let client = try await TestSocket.connect(to: proxy.port)
     do {
@@ -224,4 +226,8 @@ private func closeAll(_ server: TestServer, _ proxy: FaultProxy, _ client: TestS
     await server.close()
     let left = await proxy.statistics.connectionsOpen
     #expect(left == 0)
+}
+
+extension FaultProxy.Configuration {
+    static let toTestServer = FaultProxy.Configuration(serverHost: "127.0.0.1", serverPort: 0)
 }

@@ -7,8 +7,8 @@ struct Demo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "See it work: a gateway, a telephone system that publishes, and a line that you may cut.",
         discussion: """
-            Starts everything on this machine, needs no configuration and keeps nothing. Open the page that it names, cut
-            the line, wait, restore it, and look at the counters: every event is numbered.
+            Starts everything on this machine, needs no configuration and keeps nothing. Open the page that it names, \
+            cut the line, wait, restore it, and look at the counters: every event is numbered.
             """
     )
 
@@ -41,7 +41,7 @@ struct Demo: AsyncParsableCommand {
 
     func run() async throws {
         let configuration = self.gatewayConfiguration()
-        let logger = try StandardErrorLog.logger(level: "error")
+        let logger = try StandardErrorLog.logger(level: "warning")
         let stage = DemoStage(settings: self.settings(for: configuration), logger: logger)
         let server = GatewayServer(
             configuration: configuration,
@@ -69,13 +69,16 @@ struct Demo: AsyncParsableCommand {
         // A demo that is stopped has nobody to be polite to.
         configuration.drain.window = 0
         configuration.drain.deadline = 0
-        configuration.log.level = "error"
         if !configuration.isLoopback {
             // Where others can reach the API it is closed without a key; the telephone system must get in.
-            let key = ProcessInfo.processInfo.environment["HOLDFAST_API_KEY"]
-            configuration.api.key = key ?? (0..<4).map { _ in String(UInt32.random(in: 0...UInt32.max), radix: 36) }.joined()
+            let key = ProcessInfo.processInfo.environment["HOLDFAST_API_KEY"] ?? ""
+            configuration.api.key = key.isEmpty ? Self.randomKey() : key
         }
         return configuration
+    }
+
+    private static func randomKey() -> String {
+        (0..<4).map { _ in String(UInt32.random(in: 0...UInt32.max), radix: 36) }.joined()
     }
 
     private func settings(for configuration: Configuration) -> DemoStage.Settings {
@@ -92,7 +95,10 @@ struct Demo: AsyncParsableCommand {
 
     private func firstScreen(url: String, needsKey: Bool) -> String {
         let rate = self.rate == self.rate.rounded() ? String(Int(self.rate)) : String(self.rate)
-        let publish = needsKey ? "" : """
+        let publish =
+            needsKey
+            ? ""
+            : """
 
 
               Publish an event of your own, from another terminal:

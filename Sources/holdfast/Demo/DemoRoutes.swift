@@ -37,7 +37,10 @@ struct DemoRoutes {
         do {
             order = try await JSONDecoder().decode(Switch.self, from: request, context: context)
         } catch is DecodingError {
-            throw HTTPError(.badRequest, message: "The body is {'cut': true or false, 'mode': 'lose' or 'delay', 'existing_only': true or false}.")
+            throw HTTPError(
+                .badRequest,
+                message: "Send an object with 'cut': true or false, and if you like 'mode': 'lose' or 'delay', 'existing_only'."
+            )
         }
         if order.cut {
             await self.stage.cut(mode: order.mode ?? .lose, existingOnly: order.existingOnly ?? false)

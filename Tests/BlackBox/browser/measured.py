@@ -18,7 +18,7 @@ def folder() -> pathlib.Path:
 
 def note(browser: str, scenario: str, name: str, value: float) -> None:
     """Records a figure. The unit stands last in its name, as in `suspected s`."""
-    figures.setdefault((browser, scenario), {})[name] = round(value, 3)
+    figures.setdefault((browser, scenario), {}).setdefault(name, round(value, 3))
 
 
 def write() -> None:

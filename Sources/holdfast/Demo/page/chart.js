@@ -158,16 +158,16 @@ export class MovingLine {
     for (const { t, text } of this.#marks) {
       const at = Math.round(x(t)) + 0.5;
       if (at < LEFT) continue;
-      context.strokeStyle = this.#colours.muted;
-      context.setLineDash([3, 3]);
-      context.beginPath();
-      context.moveTo(at, TOP - 4);
-      context.lineTo(at, height - BOTTOM);
-      context.stroke();
-      context.setLineDash([]);
       const size = context.measureText(text).width;
       const from = Math.min(at + 4, width - size - 2);
       const row = free.findIndex((right) => right <= from);
+      context.strokeStyle = this.#colours.muted;
+      context.setLineDash([3, 3]);
+      context.beginPath();
+      context.moveTo(at, row < 0 ? TOP : 2 + row * 14);
+      context.lineTo(at, height - BOTTOM);
+      context.stroke();
+      context.setLineDash([]);
       if (row < 0) continue; // no room beside those before
       context.fillStyle = this.#colours.ink;
       context.fillText(text, from, 11 + row * 14);
