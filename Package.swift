@@ -123,6 +123,28 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "HoldfastProtocolTests",
+            dependencies: [
+                "HoldfastProtocol",
+                .product(name: "NIOCore", package: nio),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "HoldfastBrokerTests",
+            dependencies: [
+                "HoldfastBroker", "HoldfastProtocol",
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "HoldfastServerTests",
+            dependencies: ["HoldfastServer", "HoldfastBroker", "HoldfastCore", "HoldfastProtocol"],
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "HoldfastCoreTests",
             dependencies: [
                 "HoldfastCore", "HoldfastProtocol",

@@ -107,7 +107,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     assert all(names_line(done, line) for line in (1, 2, 4)), done
 
 
-NOT_A_CONFIGURATION = {"broken YAML": "a: [1, 2\nb: 3\n", "a list": "- a\n- b\n", "a scalar": "hello\n", "tabs": "ws_ping:\n\tinterval: 5\n",
+NOT_A_CONFIGURATION = {"broken YAML": "a: [1, 2\nb: 3\n", "a list": "- a\n- b\n", "a scalar": "hello\n",
+                       "tabs": "ws_ping:\n\tinterval: 5\n",
                        "control characters": "a: \x01\x02\n", "deep": "[" * 5_000}
 
 

@@ -252,6 +252,24 @@ def test_what_a_waiting_session_may_hold_is_limited(start, topic):
                 second.expect_silence()
 
 
+def test_sessions_that_moved_between_event_loops_expire_like_any_other(start, topic):
+    """A new connection may be on another loop; whatever the old loop still remembers of the session must not matter."""
+    gateway = start(session_ttl=0.5, env={"HOLDFAST_THREADS": "4"})
+    for _ in range(4):
+        clients = [EventClient.native(gateway.port) for _ in range(25)]
+        for client in clients:
+            client.subscribe(topic)
+        for _ in range(3):
+            for number, client in enumerate(clients):
+                client.reset()
+                clients[number] = EventClient.resuming(client)
+        assert all(client.hello_reply["resumed"] for client in clients)
+        for client in clients:
+            client.reset()
+        eventually(lambda: gateway.api.sessions()["total"] == 0, what="the end of all sessions")
+    assert gateway.alive
+
+
 # What happens on the wire when it is cut ------------------------------------------------------------------------
 
 

@@ -145,6 +145,7 @@ struct ClientConnectionTests {
             let firstLog = EventLog(first)
             first.connect()
             first.subscribe("calls.x")
+            try await firstLog.waitFor("subscribed") { $0.isSubscribed(times: 1) }
             for number in 1...5 { try await it.publish("calls.x", String(number)) }
             try await firstLog.waitFor("all") { $0.data.last == "5" }
             let epochs = firstLog.news.compactMap { news in

@@ -72,6 +72,13 @@ public struct WireEvent: Sendable, Equatable {
     }
 }
 
+extension WireEvent: CustomStringConvertible {
+    /// The text, but for that of a `hello`, which holds the session's secret.
+    public var description: String {
+        self.name == "hello" ? "hello \(self.status ?? "")" : String(buffer: self.text)
+    }
+}
+
 extension JSONValue {
     fileprivate var double: Double? { self.kind == .number ? Double(self.text) : nil }
 }

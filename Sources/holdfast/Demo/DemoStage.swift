@@ -23,6 +23,8 @@ actor DemoStage {
     private var telephone: FakeTelephoneSystem?
     private var publishing: Task<Void, Never>?
     private var isCut = false
+    /// Of the last cut.
+    private var mode = Mode.lose
 
     init(settings: Settings, logger: Logger) {
         self.settings = settings
@@ -51,7 +53,7 @@ actor DemoStage {
 
     // MARK: The switch
 
-    enum Mode: String, Decodable, Sendable {
+    enum Mode: String, Codable, Sendable {
         /// What is sent meanwhile is lost.
         case lose
         /// What is sent meanwhile arrives at the restore.
@@ -66,6 +68,7 @@ actor DemoStage {
             }
         await self.proxy?.cut(.both, packets: packets, reach: existingOnly ? .existingConnections : .everything)
         self.isCut = true
+        self.mode = mode
     }
 
     func restore() async {
@@ -105,6 +108,8 @@ actor DemoStage {
         /// The gateway's clock: ms since 1970.
         var now: Double
         var cut: Bool
+        /// Of the last cut.
+        var mode: Mode
         var connections: Int
         /// Bytes, both ways together.
         var swallowedBytes: Int
@@ -120,6 +125,7 @@ actor DemoStage {
             run: telephone.run,
             now: FakeTelephoneSystem.now(),
             cut: self.isCut,
+            mode: self.mode,
             connections: line.connectionsOpen,
             swallowedBytes: line.bytesSwallowedToServer + line.bytesSwallowedToClient,
             swallowedEnds: line.endsSwallowed

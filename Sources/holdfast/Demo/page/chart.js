@@ -159,7 +159,7 @@ export class MovingLine {
       const at = Math.round(x(t)) + 0.5;
       if (at < LEFT) continue;
       const size = context.measureText(text).width;
-      const from = Math.min(at + 4, width - size - 2);
+      const from = at + size + 6 < width ? at + 4 : at - 4 - size;
       const row = free.findIndex((right) => right <= from);
       context.strokeStyle = this.#colours.muted;
       context.setLineDash([3, 3]);

@@ -18,6 +18,18 @@ const FIGURES_MS = 1_000;
 const UNDER_WAY = 3;
 const LOG_KEPT = 500;
 
+/** What the switch does: cut, restored. */
+const SWITCH = {
+  lose: [
+    "The line was cut: from now on its bytes are swallowed, and neither end is told.",
+    "The line was restored. The old connection stays dead, for bytes of it are lost; a new one gets through.",
+  ],
+  delay: [
+    "The line is held up: from now on nothing passes, but nothing is lost.",
+    "The line was restored: what was held up arrives.",
+  ],
+};
+
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
 
@@ -58,7 +70,7 @@ class Demo {
   /** @type {Line} */
   line;
   config;
-  stats = { published: 0, run: "", now: 0, cut: false, swallowed_bytes: 0, swallowed_ends: 0 };
+  stats = { published: 0, run: "", now: 0, cut: false, mode: "lose", swallowed_bytes: 0, swallowed_ends: 0 };
 
   #run = "";
   #isCut = false;
@@ -78,6 +90,7 @@ class Demo {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const host = location.hostname.includes(":") ? `[${location.hostname.replace(/[[\]]/g, "")}]` : location.hostname;
     this.line = new Line(`${scheme}://${host}:${config.proxy_port}/socket`, config.subscription, this);
+    this.#say("", "This page was opened. It counts from the first event that it gets.");
   }
 
   start() {
@@ -85,7 +98,6 @@ class Demo {
     $("node-source").textContent = `${count(this.config.rate)} a second`;
     $("cut").addEventListener("click", () => this.#throwSwitch());
     $("cut").disabled = false;
-    this.#say("", "This page was opened. It counts from the first event that it gets.");
     this.line.open();
     setInterval(() => this.#tick(), TICK_MS);
     setInterval(() => requestAnimationFrame(() => this.chart.draw(performance.now())), DRAW_MS);
@@ -288,12 +300,7 @@ class Demo {
     this.#isCut = stats.cut;
     this.#swallowedBefore = stats;
     this.chart.cut(now, stats.cut);
-    this.#say(
-      stats.cut ? "bad" : "",
-      stats.cut
-        ? "The line was cut: from now on its bytes are swallowed, and neither end is told."
-        : "The line was restored. The old connection stays dead, for bytes of it are lost; a new one gets through.",
-    );
+    this.#say(stats.cut ? "bad" : "", SWITCH[stats.mode === "delay" ? "delay" : "lose"][stats.cut ? 0 : 1]);
   }
 
   // ── What is to be seen
@@ -322,7 +329,7 @@ class Demo {
     $("cut").toggleAttribute("data-cut", this.#isCut);
     $("link").toggleAttribute("data-cut", this.#isCut);
     setText("cut-text", this.#isCut ? "Restore the line" : "Cut the line");
-    setText("swallowed", this.#isCut ? `${bytesText(bytes)}${ends ? ` and ${ends} FIN` : ""} swallowed` : "");
+    setText("swallowed", this.#isCut && bytes > 0 ? `${bytesText(bytes)}${ends ? ` and ${ends} FIN` : ""} swallowed` : "");
   }
 
   #showCounters() {

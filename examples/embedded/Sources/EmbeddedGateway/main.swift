@@ -1,0 +1,44 @@
+import HoldfastBroker
+import HoldfastServer
+import Hummingbird
+import Logging
+import NIOPosix
+import ServiceLifecycle
+
+// The gateway and the server must be given the same event loops.
+let loops = MultiThreadedEventLoopGroup.singleton
+
+// Anonymous clients, every service.topic allowed, history kept. For production, load a file instead:
+//   var configuration = Configuration()
+//   try configuration.load(yaml: text, file: "holdfast.yml", environment: ProcessInfo.processInfo.environment)
+var configuration = Configuration.development
+configuration.host = "127.0.0.1"
+configuration.port = 8080
+let gateway = Gateway(configuration: configuration, eventLoopGroup: loops)
+
+let router = Router(options: .autoGenerateHeadEndpoints)
+// Routes of your own …
+router.post("calls/:id/answer") { _, context in
+    let id = try context.parameters.require("id")
+    let receipt = try await gateway.publish(
+        PublicationDraft(subscription: "calls.\(id)", data: ByteBuffer(string: #"{"state":"answered"}"#))
+    )
+    return "published as \(receipt.id)\n"
+}
+// … beside the gateway's: /api/…, /metrics, /health, /ready, /holdfast.js.
+gateway.addRoutes(to: router)
+
+let app = Application(
+    router: router,
+    server: try .holdfast(gateway),
+    configuration: ApplicationConfiguration(address: .hostname(configuration.host, port: configuration.port)),
+    eventLoopGroupProvider: .shared(loops)
+)
+
+// Services are stopped in reverse order: the gateway sends its clients away while the application still answers.
+let services = ServiceGroup(
+    services: [app, gateway],
+    gracefulShutdownSignals: [.sigterm, .sigint],
+    logger: Logger(label: "embedded")
+)
+try await services.run()
