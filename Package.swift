@@ -13,7 +13,7 @@ let package = Package(
     platforms: [.macOS(.v15)],
     products: [
         .executable(name: "holdfast", targets: ["holdfast"]),
-        .library(name: "HoldfastServer", targets: ["HoldfastServer"]),
+        .library(name: "HoldfastServer", targets: ["HoldfastServer", "HoldfastBroker"]),
         .library(name: "HoldfastClient", targets: ["HoldfastClient"]),
     ],
     dependencies: [
@@ -164,6 +164,7 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings
         ),

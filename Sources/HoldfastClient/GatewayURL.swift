@@ -41,7 +41,9 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
         guard let host, !host.isEmpty else { throw invalid("the host is missing") }
         self.host = String(host)
         if let port {
-            guard let number = Int(port), (1...65535).contains(number) else { throw invalid("the port must be 1 to 65535") }
+            guard let number = Int(port), (1...65535).contains(number) else {
+                throw invalid("the port must be 1 to 65535")
+            }
             self.port = number
         } else {
             self.port = self.isSecure ? 443 : 80
@@ -57,7 +59,9 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
             guard let end = authority.firstIndex(of: "]") else { return (nil, nil) }
             let behind = authority[authority.index(after: end)...]
             guard behind.isEmpty || behind.hasPrefix(":") else { return (nil, nil) }
-            return (authority[authority.index(after: authority.startIndex)..<end], behind.isEmpty ? nil : behind.dropFirst())
+            return (
+                authority[authority.index(after: authority.startIndex)..<end], behind.isEmpty ? nil : behind.dropFirst()
+            )
         }
         guard let colon = authority.firstIndex(of: ":") else { return (authority, nil) }
         return (authority[..<colon], authority[authority.index(after: colon)...])

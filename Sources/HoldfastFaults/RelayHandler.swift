@@ -138,7 +138,8 @@ final class RelayHandler: ChannelDuplexHandler {
         guard !self.isClosedByUs, let context = self.context else { return }
         // A socket that lingers for no time at all is closed with a RST.
         if let options = context.channel as? any SocketOptionProvider {
-            options.unsafeSetSocketOption(level: .socket, name: .so_linger, value: Linger(isOn: 1, time: 0)).whenFailure { _ in }
+            options.unsafeSetSocketOption(level: .socket, name: .so_linger, value: Linger(isOn: 1, time: 0)).whenFailure
+            { _ in }
         }
         self.close()
     }

@@ -16,6 +16,13 @@ struct Echo: AsyncParsableCommand {
     @Option(name: .long, help: "Largest message in bytes; beyond it close 1009.")
     var messageBytes = 64 << 20
 
+    func validate() throws {
+        guard (0...65535).contains(self.port) else {
+            throw ValidationError("--port must be from 0 to 65535, but is \(self.port).")
+        }
+        guard self.messageBytes > 0 else { throw ValidationError("--message-bytes must be above 0.") }
+    }
+
     func run() async throws {
         var configuration = Configuration.development
         configuration.host = self.host

@@ -47,7 +47,8 @@ struct Tail: AsyncParsableCommand {
             do throws(ProtocolError) {
                 _ = try SubscriptionName(subscription, limit: .max)
             } catch {
-                throw ValidationError("\"\(subscription)\" is no subscription: it has the form service.topic, such as calls.live.")
+                throw ValidationError(
+                    "\"\(subscription)\" is no subscription: it has the form service.topic, such as calls.live.")
             }
         }
         if self.since != nil {
@@ -55,7 +56,8 @@ struct Tail: AsyncParsableCommand {
                 throw ValidationError("--since is a place in one topic: give one subscription.")
             }
             guard self.position != nil else {
-                throw ValidationError("--since has the form EPOCH:OFFSET, such as k3f9:41; a subscriber prints it when it leaves.")
+                throw ValidationError(
+                    "--since has the form EPOCH:OFFSET, such as k3f9:41; a subscriber prints it when it leaves.")
             }
         }
         do {
@@ -82,7 +84,9 @@ struct Tail: AsyncParsableCommand {
         }
         let connection = try ClientConnection(configuration)
         let signals = [SIGINT, SIGTERM].map { Self.onSignal($0) { connection.close() } }
-        defer { signals.forEach { $0.cancel() } }
+        defer {
+            for signal in signals { signal.cancel() }
+        }
         for subscription in self.subscriptions { connection.subscribe(subscription, since: self.position) }
         connection.connect()
         var log = TailLog(url: configuration.url, clock: { connection.now })
@@ -251,7 +255,8 @@ struct TailLog {
         let node = event["node"]?.string.map { "node \($0), " } ?? ""
         let handle = event["session"]?.string.map { "session \($0.prefix { $0 != "." })" } ?? "session"
         if isResumed {
-            return self.isAway ? "recovered: the session was resumed, nothing is lost" : "moved to another line, nothing is lost"
+            return self.isAway
+                ? "recovered: the session was resumed, nothing is lost" : "moved to another line, nothing is lost"
         }
         guard self.hasBeenConnected else { return "connected (\(node)\(handle))" }
         return "connected again, but the old session is gone (\(node)\(handle)): asking for what was missed"

@@ -2,7 +2,6 @@
 
 import base64
 import http.client
-import time
 
 import pytest
 
@@ -166,17 +165,6 @@ def test_half_a_frame_in_the_same_packet_as_the_handshake(echo):
             assert read_response(ws).status == 101
             ws.send(frame[cut:], byte_by_byte)
             assert ws.next_message() == (TEXT, b"cut in two")
-
-
-def test_a_websocket_on_a_connection_that_served_http_before(gateway):
-    with RawWebSocket(gateway.port) as ws:
-        ws.send(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\n\r\n".encode())
-        first = read_response(ws)
-        assert first.status == 200
-        ws.read_exactly(int(first.headers["content-length"]), time.monotonic() + 10)
-        ws.send(request(gateway.port, path="/socket"))
-        assert read_response(ws).status == 101
-        ws.expect_open()
 
 
 # Limits ------------------------------------------------------------------------------------------------

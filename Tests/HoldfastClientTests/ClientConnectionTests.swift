@@ -30,7 +30,9 @@ struct ClientConnectionTests {
 
     @Test func messagesComeByteForByte() async throws {
         try await self.withSubscriber { it, _, log in
-            let data = [#"{"n":12345678901234567890.10}"#, #"{"a":1,"a":2}"#, #""😀\u00e9\/""#, "null", "1e400", " [ ] "]
+            let data = [
+                #"{"n":12345678901234567890.10}"#, #"{"a":1,"a":2}"#, #""😀\u00e9\/""#, "null", "1e400", " [ ] ",
+            ]
             for data in data { try await it.publish("calls.x", data) }
             try await log.waitFor("all") { $0.data.count == data.count }
             #expect(log.data == data.map { $0 == " [ ] " ? "[ ]" : $0 })
@@ -113,7 +115,14 @@ struct ClientConnectionTests {
             #expect(log.data == (1...5).map(String.init))
             #expect(log.resumed == [false, false])
             #expect(log.isSubscribed(times: 2))
-            #expect(log.news.contains { if case .subscribed(_, let since?, let event) = $0 { since.offset == 1 && event.isRecovered } else { false } })
+            #expect(
+                log.news.contains {
+                    if case .subscribed(_, let since?, let event) = $0 {
+                        since.offset == 1 && event.isRecovered
+                    } else {
+                        false
+                    }
+                })
             #expect(log.gaps.isEmpty)
             await proxy.shutdown()
         }
@@ -204,7 +213,9 @@ struct ClientConnectionTests {
             connection.connect()
             // A development gateway knows no method: its refusal proves that the event was there.
             try await log.waitFor("refused") { log in
-                log.news.contains { if case .problem(let problem) = $0 { problem.event?.name == "auth" } else { false } }
+                log.news.contains {
+                    if case .problem(let problem) = $0 { problem.event?.name == "auth" } else { false }
+                }
             }
             connection.close()
         }
@@ -243,9 +254,12 @@ struct ClientConnectionTests {
                 let log = EventLog(connection)
                 connection.connect()
                 try await log.waitFor("the end") { $0.hasEnded }
-                #expect(log.events.contains(
-                    .line(.ended(line: 1, code: .init(rawValue: 1006), reason: "TLS failed: CERTIFICATE_VERIFY_FAILED"))
-                ))
+                #expect(
+                    log.events.contains(
+                        .line(
+                            .ended(
+                                line: 1, code: .init(rawValue: 1006), reason: "TLS failed: CERTIFICATE_VERIFY_FAILED"))
+                    ))
             }
         }
     }

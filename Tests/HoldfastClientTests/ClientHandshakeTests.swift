@@ -50,8 +50,14 @@ struct ClientHandshakeTests {
         let (handshake, key) = Self.handshake()
         let good = [
             Self.answer(key),
-            Self.answer(key) { $0[1] = "uPGRADE:\tWebSocket "; $0[2] = "CONNECTION: keep-alive , upgrade" },
-            Self.answer(key) { $0[2] = "Connection: keep-alive"; $0.append("Connection: Upgrade") },
+            Self.answer(key) {
+                $0[1] = "uPGRADE:\tWebSocket "
+                $0[2] = "CONNECTION: keep-alive , upgrade"
+            },
+            Self.answer(key) {
+                $0[2] = "Connection: keep-alive"
+                $0.append("Connection: Upgrade")
+            },
             Self.answer(key) { $0[0] = "HTTP/1.1 101" },
             "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + Self.answer(key),
             Self.answer(key).replacing("\r\n", with: "\n"),
@@ -85,7 +91,8 @@ struct ClientHandshakeTests {
         let (handshake, key) = Self.handshake()
         let bad = [
             Self.answer("another key"),
-            Self.answer(key) { $0.remove(at: 1) }, Self.answer(key) { $0.remove(at: 2) }, Self.answer(key) { $0.remove(at: 3) },
+            Self.answer(key) { $0.remove(at: 1) }, Self.answer(key) { $0.remove(at: 2) },
+            Self.answer(key) { $0.remove(at: 3) },
             Self.answer(key) { $0[1] = "Upgrade: h2c" }, Self.answer(key) { $0[2] = "Connection: close" },
             Self.answer(key) { $0.append($0[3]) },
             Self.answer(key) { $0.append("Sec-WebSocket-Extensions: permessage-deflate") },
@@ -99,8 +106,10 @@ struct ClientHandshakeTests {
     }
 
     @Test(arguments: [
-        "SSH-2.0-OpenSSH\r\n\r\n", "HTTP/2 101 x\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 1 x\r\n\r\n", "HTTP/1.1 abc x\r\n\r\n", "\r\n\r\n",
-        "HTTP/1.1 101 x\r\nno header\r\n\r\n", "HTTP/1.1 101 x\r\nA: b\r\n folded\r\n\r\n", "HTTP/1.1 101 x\r\n: empty\r\n\r\n",
+        "SSH-2.0-OpenSSH\r\n\r\n", "HTTP/2 101 x\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 1 x\r\n\r\n",
+        "HTTP/1.1 abc x\r\n\r\n", "\r\n\r\n",
+        "HTTP/1.1 101 x\r\nno header\r\n\r\n", "HTTP/1.1 101 x\r\nA: b\r\n folded\r\n\r\n",
+        "HTTP/1.1 101 x\r\n: empty\r\n\r\n",
     ])
     func whatIsNotHTTPIsRefused(_ text: String) {
         #expect(throws: HandshakeError.self) { try Self.read(text) }
@@ -119,7 +128,10 @@ struct ClientHandshakeTests {
         #expect(try Self.read(frame + String(repeating: "x", count: limit)).rest.utf8.count == limit)
     }
 
-    @Test(arguments: [("5", RetryAfter.seconds(5)), ("0", .seconds(0)), ("Fri, 31 Dec 1999 23:59:59 GMT", nil), ("-1", nil), ("", nil)])
+    @Test(arguments: [
+        ("5", RetryAfter.seconds(5)), ("0", .seconds(0)), ("Fri, 31 Dec 1999 23:59:59 GMT", nil), ("-1", nil),
+        ("", nil),
+    ])
     func theAdviceOfARefusalIsHandedOn(_ header: String, advice: RetryAfter?) throws {
         let (handshake, _) = Self.handshake()
         let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: \(header)\r\n\r\n"

@@ -26,7 +26,8 @@ struct GatewayURLTests {
     }
 
     @Test(arguments: [
-        "", "127.0.0.1:8080", "localhost", "/socket", "ftp://x", "ws:/x", "ws://", "ws:///socket", "ws://:80", "ws://x:",
+        "", "127.0.0.1:8080", "localhost", "/socket", "ftp://x", "ws:/x", "ws://", "ws:///socket", "ws://:80",
+        "ws://x:",
         "ws://x:0", "ws://x:65536", "ws://x:port", "ws://x:-1", "ws://x/#fragment", "ws://x#", "ws://user:password@x",
         "ws://[::1", "ws://[]", "ws://[::1]x", "ws://x/a b", "ws://x/\r\nHost: y", "ws://bücher.example",
     ])
@@ -38,7 +39,8 @@ struct GatewayURLTests {
         #expect {
             try GatewayURL("ftp://x")
         } throws: { error in
-            "\(error)".contains("ftp is none of http, https, ws and wss") && "\(error)".contains("http://127.0.0.1:8080")
+            "\(error)".contains("ftp is none of http, https, ws and wss")
+                && "\(error)".contains("http://127.0.0.1:8080")
         }
     }
 }

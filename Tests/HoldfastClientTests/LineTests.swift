@@ -114,11 +114,12 @@ struct LineTests {
     }
 
     @Test func framesMayComeWithTheHandshake() async throws {
-        try await withLine(answer: { key in
+        let answer: ScriptedServer.Answer = { key in
             var answer = ScriptedServer.accept(key)
             WebSocketFrame.write(.text, ByteBuffer(string: "early"), into: &answer)
             return answer
-        }) { it in
+        }
+        try await withLine(answer: answer) { it in
             try await it.expect([.opened, .received("early")])
         }
     }
@@ -132,7 +133,8 @@ struct LineTests {
 
     @Test func theServersCloseIsAnsweredAndTold() async throws {
         try await withLine { it in
-            try await it.peer.send(WebSocketFrame.unmasked(.close, WebSocketFrame.closePayload(.forbidden, reason: "go")))
+            try await it.peer.send(
+                WebSocketFrame.unmasked(.close, WebSocketFrame.closePayload(.forbidden, reason: "go")))
             try await it.expect([
                 .opened, .ended(LineEnd(.forbidden, "closed by the gateway with 4003: go", closeReason: "go")),
             ])
@@ -211,8 +213,10 @@ struct LineTests {
     }
 
     @Test func aRefusalHandsOnItsAdvice() async throws {
-        let refusal = ByteBuffer(string: "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
-        try await withLine(answer: { _ in refusal }) { it in
+        let refusal = ByteBuffer(
+            string: "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+        let answer: ScriptedServer.Answer = { _ in refusal }
+        try await withLine(answer: answer) { it in
             let end = LineEnd(.abnormal, "the server answered 503 Service Unavailable", retryAfter: .seconds(7))
             try await it.expect([.ended(end)])
         }

@@ -15,7 +15,8 @@ final class ScriptedServer: Sendable {
     /// One accepted connection.
     final class Peer: Sendable {
         let channel: any Channel
-        fileprivate let box = NIOLockedValueBox((messages: [WebSocketMessage](), error: WebSocketError?.none, hasEnded: false))
+        fileprivate let box = NIOLockedValueBox(
+            (messages: [WebSocketMessage](), error: WebSocketError?.none, hasEnded: false))
 
         fileprivate init(channel: any Channel) {
             self.channel = channel
@@ -99,7 +100,9 @@ private final class PeerHandler: ChannelInboundHandler {
         }
         do throws(WebSocketError) {
             self.parser?.append(bytes)
-            while let message = try self.parser?.next() { self.peer.box.withLockedValue { $0.messages.append(message) } }
+            while let message = try self.parser?.next() {
+                self.peer.box.withLockedValue { $0.messages.append(message) }
+            }
         } catch {
             self.peer.box.withLockedValue { $0.error = error }
         }

@@ -7,6 +7,7 @@ import Hummingbird
 import Logging
 import NIOCore
 import NIOPosix
+import ServiceLifecycle
 
 /// A real gateway in this process, and a fault proxy before it.
 struct TestGateway: Sendable {
@@ -17,6 +18,8 @@ struct TestGateway: Sendable {
     /// Development settings, and heartbeats so short that a test need not wait for them.
     static var configuration: HoldfastServer.Configuration {
         var configuration = HoldfastServer.Configuration.development
+        configuration.drain.window = 0
+        configuration.drain.deadline = 0
         configuration.heartbeat = ServerEvent.HeartbeatAdvice(interval: 0.2, hiddenInterval: 0.2, timeout: 1)
         return configuration
     }
@@ -25,43 +28,40 @@ struct TestGateway: Sendable {
         _ configuration: HoldfastServer.Configuration = TestGateway.configuration,
         _ body: @escaping @Sendable (TestGateway) async throws -> Void
     ) async throws {
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        do {
-            var logger = Logger(label: "test")
-            logger.logLevel = .critical
-            let gateway = Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
-            let (ports, continuation) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingOldest(1))
-            let application = Application(
-                router: Router(),
-                server: try .holdfast(gateway),
-                configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
-                onServerRunning: { channel in continuation.yield(channel.localAddress?.port ?? 0) },
-                eventLoopGroupProvider: .shared(group),
-                logger: logger
-            )
-            try await withThrowingTaskGroup { tasks in
-                tasks.addTask { try await application.run() }
-                for await port in ports {
-                    let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: port))
-                    do {
-                        try await body(TestGateway(gateway: gateway, port: port, proxy: proxy))
-                    } catch {
-                        await proxy.shutdown()
-                        throw error
-                    }
-                    await proxy.shutdown()
-                    break
+        // Not a group of its own: Hummingbird lets go of its listener a little after it has stopped, and a loop that has been
+        // shut down by then complains.
+        let group = MultiThreadedEventLoopGroup.singleton
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        let gateway = Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
+        let (ports, continuation) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingOldest(1))
+        let application = Application(
+            router: Router(),
+            server: try .holdfast(gateway),
+            configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
+            onServerRunning: { channel in continuation.yield(channel.localAddress?.port ?? 0) },
+            eventLoopGroupProvider: .shared(group),
+            logger: logger
+        )
+        let services = ServiceGroup(services: [application, gateway], logger: logger)
+        try await withThrowingTaskGroup { tasks in
+            tasks.addTask { try await services.run() }
+            for await port in ports {
+                let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: port))
+                let it = TestGateway(gateway: gateway, port: port, proxy: proxy)
+                let result: Result<Void, any Error>
+                do {
+                    result = .success(try await body(it))
+                } catch {
+                    result = .failure(error)
                 }
-                tasks.cancelAll()
-                while let result = await tasks.nextResult() {
-                    if case .failure(let error) = result, !(error is CancellationError) { throw error }
-                }
+                await proxy.shutdown()
+                await services.triggerGracefulShutdown()
+                try result.get()
+                break
             }
-        } catch {
-            try? await group.shutdownGracefully()
-            throw error
+            try await tasks.waitForAll()
         }
-        try await group.shutdownGracefully()
     }
 
     func publish(_ subscription: String, _ data: String) async throws {

@@ -166,7 +166,9 @@ struct FaultProxyBlackholeTests {
                 core.value.cut(Cut(directions: .both, packets: .lost), reach: .everything)
             }.get()
             let cutAgain = ContinuousClock.now
-            try await eventually("its next SYN is sent, and lost") { ContinuousClock.now - cutAgain > .milliseconds(150) }
+            try await eventually("its next SYN is sent, and lost") {
+                ContinuousClock.now - cutAgain > .milliseconds(150)
+            }
             #expect(it.server.accepted.count == 1)
             await it.proxy.restore()
             try await eventually("made at last") { it.server.accepted.last?.heard.text == "GET" }

@@ -37,23 +37,30 @@ struct FaultProxyRelayTests {
         }
     }
 
-    /// Both halves are closed by the sender before the receiver, who reads slowly, has taken what came before.
+    /// The client has closed its half and does not read; the server's FIN comes while its last bytes still wait in the proxy.
     @Test func aFinishDoesNotOvertakeWhatCameBeforeIt() async throws {
         let server = try await TestServer.start()
         let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: server.port))
         let client = try await TestSocket.connect(to: proxy.port, autoRead: false)
         try await eventually("connected") { server.accepted.count == 1 }
-        let size = 8 << 20
-
+        let accepted = server.accepted[0]
         try await client.finish()
-        try await eventually("the server hears the FIN") { server.accepted[0].heard.end == .finish }
-        async let sent: Void = server.accepted[0].channel.writeAndFlush(ByteBuffer(repeating: 7, count: size))
-        try await client.channel.setOption(.autoRead, value: true).get()
-        try await sent
-        await server.accepted[0].close()
+        try await eventually("the server hears the FIN") { accepted.heard.end == .finish }
 
-        try await eventually("all of it arrives") { client.heard.bytes.readableBytes == size }
+        let chunk = ByteBuffer(repeating: 7, count: 32 << 10)
+        var sent = 0
+        // As long as the proxy reads, what it has read goes on to the kernel; when it reads no more, its buffer is full.
+        repeat {
+            accepted.channel.writeAndFlush(chunk, promise: nil)
+            sent += chunk.readableBytes
+        } while try await settled(at: sent, { await proxy.statistics.bytesToClient }) == sent
+        let all = sent
+        await accepted.close()
+        try await eventually("the proxy has the rest, and the FIN") { await proxy.statistics.bytesToClient == all }
+
+        try await client.channel.setOption(.autoRead, value: true).get()
         try await eventually("and then the end") { client.heard.end == .finish }
+        #expect(client.heard.bytes.readableBytes == all)
         await proxy.shutdown()
         await server.close()
     }

@@ -176,11 +176,18 @@ func expectReset(connectingTo port: Int, sourceLocation: SourceLocation = #_sour
 
 /// The value that `read` comes to rest at: the same twice, 200 ms apart, in which an unhindered stream on the loopback
 /// moves a hundred megabytes.
-func settled(_ read: @Sendable () async throws -> Int) async throws -> Int {
+///
+/// - Parameter expected: there is no need to wait any longer when it is reached.
+func settled(at expected: Int? = nil, _ read: @Sendable () async throws -> Int) async throws -> Int {
     var value = try await read()
     while true {
-        try await Task.sleep(for: .milliseconds(200))
-        let next = try await read()
+        let deadline = ContinuousClock.now + .milliseconds(200)
+        var next = value
+        while ContinuousClock.now < deadline {
+            next = try await read()
+            if next == expected { return next }
+            try await Task.sleep(for: .milliseconds(1))
+        }
         if next == value { return value }
         value = next
     }

@@ -138,13 +138,15 @@ struct HandshakeResponseParser {
 
     private static func statusLine(_ line: Substring) throws(HandshakeError) -> HandshakeResponse {
         let parts = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
-        guard parts.count >= 2, parts[0].hasPrefix("HTTP/1."), parts[1].utf8.count == 3, let status = Int(parts[1]), status >= 100
+        guard parts.count >= 2, parts[0].hasPrefix("HTTP/1."), parts[1].utf8.count == 3, let status = Int(parts[1]),
+            status >= 100
         else { throw HandshakeError("the server does not speak HTTP/1.1") }
         return HandshakeResponse(status: status, phrase: parts.count > 2 ? String(parts[2]) : "")
     }
 
     private static func header(_ line: Substring) throws(HandshakeError) -> (name: String, value: String) {
-        guard let colon = line.firstIndex(of: ":"), colon != line.startIndex, line.first != " ", line.first != "\t" else {
+        guard let colon = line.firstIndex(of: ":"), colon != line.startIndex, line.first != " ", line.first != "\t"
+        else {
             throw HandshakeError("the server's answer holds a line that is no header")
         }
         return (line[..<colon].lowercased(), String(line[line.index(after: colon)...].trimmed))

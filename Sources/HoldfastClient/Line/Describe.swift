@@ -24,6 +24,7 @@ func describe(_ error: any Error) -> String {
         default: return error.description
         }
     case ChannelError.connectTimeout: return "nobody has answered in time"
+    case NIOSSLError.uncleanShutdown: return "the connection was lost"
     case let error as NIOSSLError: return "TLS failed\(reason(in: "\(error)"))"
     default: return "\(error)"
     }

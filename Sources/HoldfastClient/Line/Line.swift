@@ -161,7 +161,10 @@ final class Line: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        self.end(LineEnd(.abnormal, self.isOpen ? "the connection was lost" : "the connection was closed before it was a WebSocket"))
+        self.end(
+            LineEnd(
+                .abnormal,
+                self.isOpen ? "the connection was lost" : "the connection was closed before it was a WebSocket"))
         context.fireChannelInactive()
     }
 
@@ -180,7 +183,8 @@ final class Line: ChannelInboundHandler {
 
     private func write(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
         guard let context = self.context else { return }
-        context.write(self.wrapOutboundOut(WebSocketFrame.masked(opcode, payload, mask: self.random.next())), promise: nil)
+        context.write(
+            self.wrapOutboundOut(WebSocketFrame.masked(opcode, payload, mask: self.random.next())), promise: nil)
     }
 
     /// The line carries nothing any more.
@@ -216,7 +220,9 @@ final class Line: ChannelInboundHandler {
     /// Hands over what has come, until the owner is paused.
     func readMessages() {
         do throws(WebSocketError) {
-            while self.isOpen, self.owner?.isPaused == false, let message = try self.parser.next() { self.receive(message) }
+            while self.isOpen, self.owner?.isPaused == false, let message = try self.parser.next() {
+                self.receive(message)
+            }
         } catch {
             self.write(.close, WebSocketFrame.closePayload(error.code, reason: error.reason))
             self.context?.flush()

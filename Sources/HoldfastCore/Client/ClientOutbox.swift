@@ -58,14 +58,18 @@ struct ClientOutbox {
         guard let received, received >= self.acknowledged,
             received - self.acknowledged <= UInt64(self.unacknowledgedSerials.count)
         else { return false }
-        for _ in 0..<(received - self.acknowledged) { self.releaseAcknowledged(self.unacknowledgedSerials.removeFirst()) }
+        for _ in 0..<(received - self.acknowledged) {
+            self.releaseAcknowledged(self.unacknowledgedSerials.removeFirst())
+        }
         self.acknowledged = received
         return true
     }
 
     /// The reply has come. - Returns: the command, if one with this `id` was waiting for it.
     mutating func answer(_ id: String) -> ClientCommand? {
-        guard let serial = self.unanswered.removeValue(forKey: id), let command = self.kept[serial]?.command else { return nil }
+        guard let serial = self.unanswered.removeValue(forKey: id), let command = self.kept[serial]?.command else {
+            return nil
+        }
         self.release(serial) { $0.isUnanswered = false }
         return command
     }

@@ -151,11 +151,13 @@ extension ConnectionMachine {
     /// An unsubscribe has done its work.
     /// - Parameter event: the reply; `nil`: it needed no server.
     mutating func ended(_ command: ClientCommand, _ event: WireEvent? = nil) {
-        let event = event ?? WireEvent { json in
-            json.member("event", "unsubscribe")
-            json.member("subscription", command.subscription)
-            json.member("status", "ok")
-        }
+        let event =
+            event
+            ?? WireEvent { json in
+                json.member("event", "unsubscribe")
+                json.member("subscription", command.subscription)
+                json.member("status", "ok")
+            }
         // The app may have subscribed anew meanwhile: that is another topic.
         if let topic = self.topics[command.subscription], topic.id == command.topicID { self.drop(topic.name, event) }
         self.tell(.reply(id: command.id ?? "", event: event))

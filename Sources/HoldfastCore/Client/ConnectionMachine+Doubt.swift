@@ -27,7 +27,9 @@ extension ConnectionMachine {
         guard !self.isOffline else { return }
         guard let main = self.main else { return self.hasten(reason) }
         if main.phase == .live {
-            if let askedAt = self.liveness.askedAt, self.liveness.isDoubted, self.now - askedAt < Self.staleAsk { return }
+            if let askedAt = self.liveness.askedAt, self.liveness.isDoubted, self.now - askedAt < Self.staleAsk {
+                return
+            }
             self.sendPing(inDoubt: true)
         } else if self.now - main.phaseAt >= Self.staleAttempt {
             self.letGo(main)

@@ -79,15 +79,19 @@ extension ConnectionMachine {
             json.member("event", "hello")
             json.member("version", ProtocolLimits.version)
             if let session {
-                json.member("resume", object: { json in
-                    json.member("session", session)
-                    json.member("received", received)
-                })
+                json.member(
+                    "resume",
+                    object: { json in
+                        json.member("session", session)
+                        json.member("received", received)
+                    })
             }
-            json.member("client", object: { json in
-                json.member("name", options.clientName)
-                json.member("version", options.clientVersion)
-            })
+            json.member(
+                "client",
+                object: { json in
+                    json.member("name", options.clientName)
+                    json.member("version", options.clientVersion)
+                })
         }
         if main.isResuming {
             self.told()

@@ -64,7 +64,9 @@ extension ConnectionMachine {
         return nil
     }
 
-    private static func problem(_ name: String, _ text: String, _ code: CloseCode, _ reason: String) -> ConnectionProblem {
+    private static func problem(_ name: String, _ text: String, _ code: CloseCode, _ reason: String)
+        -> ConnectionProblem
+    {
         ConnectionProblem(code: name, text: reason.isEmpty ? text : "\(text) (\(reason))", closeCode: code)
     }
 

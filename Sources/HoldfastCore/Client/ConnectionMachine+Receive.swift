@@ -97,7 +97,9 @@ extension ConnectionMachine {
     }
 
     private mutating func receivedCounted(_ event: WireEvent) {
-        if event.isReply, let id = event.id, let command = self.outbox.answer(id) { return self.answered(command, event) }
+        if event.isReply, let id = event.id, let command = self.outbox.answer(id) {
+            return self.answered(command, event)
+        }
         if !event.isReply, let subscription = event.subscription {
             guard let topic = self.topics[subscription], topic.isActive else { return }
             switch event.name {

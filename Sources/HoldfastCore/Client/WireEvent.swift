@@ -62,7 +62,9 @@ public struct WireEvent: Sendable, Equatable {
 
     /// The same of a member of the object `outer`.
     func span(_ outer: String, _ member: String) -> Span? {
-        guard let value = self[outer], let object = try? JSONObject(parsing: value.raw, limits: Self.limits) else { return nil }
+        guard let value = self[outer], let object = try? JSONObject(parsing: value.raw, limits: Self.limits) else {
+            return nil
+        }
         return Self.span(object[member])
     }
 

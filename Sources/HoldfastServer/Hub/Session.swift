@@ -5,13 +5,14 @@ import NIOCore
 /// One client's session: what it is subscribed to, what waits to be written, and the transport that carries it, if any.
 ///
 /// Belongs to one event loop at a time. Decisions are made by ``HoldfastCore/ServerSession``; this class carries them out.
-final class Session: LoopTimer {
+final class Session {
     let name: SessionName
     /// The loop it belongs to. The shard lets go of its sessions when they end, which ends the cycle.
     var shard: Shard
     let dialect: Dialect
     var core: ServerSession
     var queue = SendQueue()
+    private(set) lazy var timer = SessionTimer(self)
     /// `nil` while the session waits for its client.
     private(set) var transport: WebSocketTransport?
     var subscriptions: [String: Subscription] = [:]
@@ -39,6 +40,12 @@ final class Session: LoopTimer {
     func record(_ happening: Timeline.Happening) {
         self.timeline.record(happening, at: WallClock.microseconds(), limit: self.shard.limits.timeline)
         self.shard.logger.debug("session", metadata: ["session": "\(self.name.handle)", "what": "\(happening)"])
+    }
+
+    /// The session leaves its loop: nothing there may reach it any more.
+    func leaveTimer() {
+        self.timer.letGo()
+        self.timer = SessionTimer(self)
     }
 
     // MARK: Sending
@@ -112,7 +119,7 @@ final class Session: LoopTimer {
     func attach(_ transport: WebSocketTransport) {
         self.transport = transport
         transport.session = self
-        self.shard.setTimer(self)
+        self.shard.setTimer(self.timer)
         self.record(.opened(transport: "websocket", remote: transport.remote))
     }
 
@@ -145,7 +152,7 @@ final class Session: LoopTimer {
         self.queue.removeAll()
         self.record(.closed(reason: reason))
         switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
-        case .wait: self.shard.setTimer(self)
+        case .wait: self.shard.setTimer(self.timer)
         case .end: self.shard.forget(self)
         }
     }
@@ -161,9 +168,9 @@ final class Session: LoopTimer {
 
     /// The transport that asked for this session died before it got it. The session waits for the next one.
     func transportMissed() {
-        guard self.transport == nil, self.core.state == .attached else { return self.shard.setTimer(self) }
+        guard self.transport == nil, self.core.state == .attached else { return self.shard.setTimer(self.timer) }
         switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
-        case .wait: self.shard.setTimer(self)
+        case .wait: self.shard.setTimer(self.timer)
         case .end: self.shard.forget(self)
         }
     }
@@ -189,7 +196,7 @@ final class Session: LoopTimer {
 
     // MARK: Time
 
-    override var deadline: Instant? {
+    fileprivate var deadline: Instant? {
         switch self.core.state {
         case .waiting(let until): until
         case .attached: self.nextExpiry
@@ -197,7 +204,7 @@ final class Session: LoopTimer {
         }
     }
 
-    override func timerFired(now: Instant) {
+    fileprivate func timerFired(now: Instant) {
         self.nextExpiry = now + Self.expiryInterval
         self.core.outbox.expire(now: now, limits: self.shard.limits.outbox)
         guard case .waiting(let until) = self.core.state, until <= now else { return }
@@ -206,4 +213,22 @@ final class Session: LoopTimer {
         self.shard.metrics.sessionsExpired += 1
         self.shard.forget(self)
     }
+}
+
+/// A session's place in the timer wheel of one event loop.
+///
+/// An object of its own, made anew when the session moves: an entry that is still in the old loop's wheel then finds a timer
+/// without a session, instead of a session that belongs to another thread.
+final class SessionTimer: LoopTimer {
+    private weak var session: Session?
+
+    init(_ session: Session) {
+        self.session = session
+    }
+
+    func letGo() { self.session = nil }
+
+    override var deadline: Instant? { self.session?.deadline }
+
+    override func timerFired(now: Instant) { self.session?.timerFired(now: now) }
 }

@@ -126,7 +126,8 @@ final class Shard: @unchecked Sendable {
     func release(_ session: Session) {
         self.loop.assertInEventLoop()
         for subscription in session.subscriptions.values { self.leave(subscription) }
-        self.wheel.cancel(session)
+        self.wheel.cancel(session.timer)
+        session.leaveTimer()
         self.dirty.removeAll { $0 === session }
         session.isDirty = false
         self.sessions[session.name.handle] = nil

@@ -26,7 +26,13 @@ extension NIOSSLContext {
     fileprivate convenience init(holdfast tls: Configuration.TLS) throws {
         let chain = try NIOSSLCertificate.fromPEMFile(tls.certificate).map { NIOSSLCertificateSource.certificate($0) }
         let key = try NIOSSLPrivateKey(file: tls.key, format: .pem)
-        try self.init(configuration: .makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key)))
+        var configuration = TLSConfiguration.makeServerConfiguration(
+            certificateChain: chain,
+            privateKey: .privateKey(key)
+        )
+        // RFC 8996 retires what came before.
+        configuration.minimumTLSVersion = .tlsv12
+        try self.init(configuration: configuration)
     }
 }
 

@@ -48,7 +48,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         let now = Instant.now
         self.liveness = ServerLiveness(
             interval: .seconds(configuration.ping.interval),
-            timeout: .seconds(configuration.ping.timeout),
+            // A loop that is busy looks late: what it may lose is taken off beforehand, so that the time is kept.
+            timeout: .seconds(configuration.ping.timeout - min(0.3, configuration.ping.timeout / 50)),
             now: now
         )
         let time = shard.limits.authenticationTime

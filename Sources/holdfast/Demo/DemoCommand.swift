@@ -12,7 +12,9 @@ struct Demo: AsyncParsableCommand {
             """
     )
 
-    @Option(name: .long, help: "Address to listen on. Others can reach the page only at an address of this machine, or 0.0.0.0.")
+    @Option(
+        name: .long,
+        help: "Address to listen on. Others can reach the page only at an address of this machine, or 0.0.0.0.")
     var host = "127.0.0.1"
 
     @Option(name: .long, help: "Port to listen on; 0 takes a free one. The line itself takes another free port.")
@@ -24,7 +26,8 @@ struct Demo: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Seconds for which a session waits for its page.", visibility: .hidden))
     var sessionTTL = 60.0
 
-    @Option(name: .long, help: ArgumentHelp("Events that are kept for pages whose session is gone.", visibility: .hidden))
+    @Option(
+        name: .long, help: ArgumentHelp("Events that are kept for pages whose session is gone.", visibility: .hidden))
     var history = 1000
 
     func validate() throws {
@@ -51,7 +54,9 @@ struct Demo: AsyncParsableCommand {
         try await server.runUntilSignal { port in
             do {
                 try await stage.open(gatewayPort: port)
-                printNow(self.firstScreen(url: "http://\(configuration.urlHost):\(port)", needsKey: configuration.api.key != nil))
+                printNow(
+                    self.firstScreen(
+                        url: "http://\(configuration.urlHost):\(port)", needsKey: configuration.api.key != nil))
             } catch {
                 printError("The line cannot be laid: no port for it on \(configuration.host) (\(error)).")
                 Foundation.exit(1)

@@ -39,7 +39,8 @@ struct DemoRoutes {
         } catch is DecodingError {
             throw HTTPError(
                 .badRequest,
-                message: "Send an object with 'cut': true or false, and if you like 'mode': 'lose' or 'delay', 'existing_only'."
+                message:
+                    "Send an object with 'cut': true or false, and if you like 'mode': 'lose' or 'delay', 'existing_only'."
             )
         }
         if order.cut {

@@ -14,7 +14,8 @@ struct Switchboard {
     /// - Parameter now: ms since 1970.
     mutating func next(now: Double, using random: inout some RandomNumberGenerator) -> (Call, CallEvent.What) {
         self.calls.removeAll { $0.state == .ended }
-        if let due = self.calls.indices.min(by: { self.calls[$0].due < self.calls[$1].due }), self.calls[due].due <= now {
+        if let due = self.calls.indices.min(by: { self.calls[$0].due < self.calls[$1].due }), self.calls[due].due <= now
+        {
             let what = self.advance(due, now: now, using: &random)
             return (self.calls[due], what)
         }

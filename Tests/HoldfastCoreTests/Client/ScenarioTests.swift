@@ -24,7 +24,9 @@ struct ScenarioTests {
             seen.actions.formUnion(own.actions)
         }
         // What is there, counted in another way than it was run.
-        let files = try FileManager.default.contentsOfDirectory(atPath: Scenario.folder.path()).filter { $0.hasSuffix(".json") }
+        let files = try FileManager.default.contentsOfDirectory(atPath: Scenario.folder.path()).filter {
+            $0.hasSuffix(".json")
+        }
         let steps = try files.reduce(0) { sum, file in
             let text = try String(contentsOf: Scenario.folder.appending(path: file), encoding: .utf8)
             return sum + text.ranges(of: "\"input\":").count
@@ -41,9 +43,13 @@ struct ScenarioTests {
     @Test("a wrong expectation is found")
     func canary() throws {
         let pong = #"{"type":"timer","at":4090}"#
-        let (right, wrong) = (try JSONTree(.init(string: pong)), try JSONTree(.init(string: #"{"type":"timer","at":4091}"#)))
+        let (right, wrong) = (
+            try JSONTree(.init(string: pong)), try JSONTree(.init(string: #"{"type":"timer","at":4091}"#))
+        )
         #expect(throws: Never.self) { try Self.compare([.timer(at: Instant(microseconds: 4_090_000))], [right], "") }
-        #expect(throws: ScenarioFailure.self) { try Self.compare([.timer(at: Instant(microseconds: 4_090_000))], [wrong], "") }
+        #expect(throws: ScenarioFailure.self) {
+            try Self.compare([.timer(at: Instant(microseconds: 4_090_000))], [wrong], "")
+        }
         #expect(throws: ScenarioFailure.self) { try Self.compare([.timer(at: nil)], [right], "") }
         #expect(throws: ScenarioFailure.self) { try Self.compare([], [right], "") }
         #expect(throws: ScenarioFailure.self) { try Self.compare([.timer(at: nil), .timer(at: nil)], [right], "") }

@@ -5,11 +5,13 @@ import NIOCore
 /// The machine's inputs and actions in the words of the scenarios.
 enum ScenarioVocabulary {
     static let inputs: Set<String> = [
-        "connect", "close", "subscribe", "unsubscribe", "message", "opened", "receive", "closed", "timer", "hidden", "shown",
+        "connect", "close", "subscribe", "unsubscribe", "message", "opened", "receive", "closed", "timer", "hidden",
+        "shown",
         "offline", "online", "doubt",
     ]
     static let actions: Set<String> = [
-        "open", "send", "close", "timer", "state", "connected", "subscribed", "unsubscribed", "message", "gap", "reply", "rtt",
+        "open", "send", "close", "timer", "state", "connected", "subscribed", "unsubscribed", "message", "gap", "reply",
+        "rtt",
         "goaway", "error",
     ]
 
@@ -21,7 +23,9 @@ enum ScenarioVocabulary {
         case "connect": return .connect
         case "close": return .close
         case "subscribe":
-            return .subscribe(id: id, subscription: subscription, since: Self.position(input["since"]), fields: try Self.fields(input))
+            return .subscribe(
+                id: id, subscription: subscription, since: Self.position(input["since"]), fields: try Self.fields(input)
+            )
         case "unsubscribe": return .unsubscribe(id: id, subscription: subscription)
         case "message":
             guard let data = input["data"] else { throw ScenarioFailure("a message without data") }
@@ -30,7 +34,9 @@ enum ScenarioVocabulary {
             )
         case "opened": return .opened(line: line, auth: input["auth"].map { ByteBuffer(string: $0.text) })
         case "receive":
-            guard let text = input["event"]?.text ?? input["text"]?.string else { throw ScenarioFailure("receive what?") }
+            guard let text = input["event"]?.text ?? input["text"]?.string else {
+                throw ScenarioFailure("receive what?")
+            }
             return .receive(line: line, text: ByteBuffer(string: text))
         case "closed":
             return .closed(
@@ -80,28 +86,35 @@ enum ScenarioVocabulary {
     private static func tree(_ news: ConnectionNews) throws -> JSONTree {
         switch news {
         case .state(let change):
-            return Self.object("state", [
-                "state": .string(change.state.rawValue), "previous": .string(change.previous.rawValue),
-                "reason": .string(change.reason.rawValue), "nextAttemptAt": change.nextAttemptAt.map { .time($0) },
-            ])
+            return Self.object(
+                "state",
+                [
+                    "state": .string(change.state.rawValue), "previous": .string(change.previous.rawValue),
+                    "reason": .string(change.reason.rawValue), "nextAttemptAt": change.nextAttemptAt.map { .time($0) },
+                ])
         case .connected(let resumed, let event):
             return Self.object("connected", ["resumed": .boolean(resumed), "event": try JSONTree(event.text)])
         case .subscribed(let subscription, let since, let event):
-            return Self.object("subscribed", [
-                "subscription": .string(subscription),
-                "since": since.map { .object(["epoch": .string($0.epoch), "offset": .number(String($0.offset))]) },
-                "event": try JSONTree(event.text),
-            ])
+            return Self.object(
+                "subscribed",
+                [
+                    "subscription": .string(subscription),
+                    "since": since.map { .object(["epoch": .string($0.epoch), "offset": .number(String($0.offset))]) },
+                    "event": try JSONTree(event.text),
+                ])
         case .unsubscribed(let subscription, let event):
             return Self.object(
                 "unsubscribed", ["subscription": .string(subscription), "event": try JSONTree(event.text)]
             )
         case .message(let event): return Self.object("message", ["event": try JSONTree(event.text)])
         case .gap(let subscription, let after, let next):
-            return Self.object("gap", [
-                "subscription": .string(subscription),
-                "after": after.map { .number(String($0)) } ?? .null, "next": next.map { .number(String($0)) } ?? .null,
-            ])
+            return Self.object(
+                "gap",
+                [
+                    "subscription": .string(subscription),
+                    "after": after.map { .number(String($0)) } ?? .null,
+                    "next": next.map { .number(String($0)) } ?? .null,
+                ])
         case .reply(let id, let event):
             return Self.object("reply", ["id": .string(id), "event": try JSONTree(event.text)])
         case .roundTrip(let time, let estimate):
@@ -111,11 +124,13 @@ enum ScenarioVocabulary {
         case .goaway(let at, let event):
             return Self.object("goaway", ["at": .time(at), "event": try JSONTree(event.text)])
         case .problem(let problem):
-            return Self.object("error", [
-                "code": .string(problem.code), "error": .string(problem.text),
-                "closeCode": problem.closeCode.map { .int(Int($0.rawValue)) },
-                "event": try problem.event.map { try JSONTree($0.text) },
-            ])
+            return Self.object(
+                "error",
+                [
+                    "code": .string(problem.code), "error": .string(problem.text),
+                    "closeCode": problem.closeCode.map { .int(Int($0.rawValue)) },
+                    "event": try problem.event.map { try JSONTree($0.text) },
+                ])
         }
     }
 

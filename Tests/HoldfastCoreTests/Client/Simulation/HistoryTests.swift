@@ -50,7 +50,11 @@ struct HistoryTests {
             case (.asksFromTooFar, .send(let line, let text)):
                 [.send(line: line, text: text.changing("\"since\":{", number: "offset") { $0 + 1 })]
             case (.forgetsThePosition, .send(let line, let text)):
-                [.send(line: line, text: ByteBuffer(string: String(buffer: text).replacing("\"since\"", with: "\"once\"")))]
+                [
+                    .send(
+                        line: line,
+                        text: ByteBuffer(string: String(buffer: text).replacing("\"since\"", with: "\"once\"")))
+                ]
             case (.swallowsAGap, .tell(.gap)): []
             case (.deliversTwice, .tell(.message(let event))) where event["data"]?.unsignedInteger.map { $0 % 7 } == 3:
                 [action, action]

@@ -20,11 +20,14 @@ struct SimulatedReader {
     }
 
     mutating func message(_ event: WireEvent) throws {
-        guard let index = event["data"]?.unsignedInteger.map(Int.init) else { throw BrokenPromise("a message without data") }
+        guard let index = event["data"]?.unsignedInteger.map(Int.init) else {
+            throw BrokenPromise("a message without data")
+        }
         // A topic without history starts anywhere.
         let expected = self.next ?? index
         guard index == expected else {
-            throw BrokenPromise("\(self.topic.name): expected message \(expected), got \(index) of \(self.topic.all.count)")
+            throw BrokenPromise(
+                "\(self.topic.name): expected message \(expected), got \(index) of \(self.topic.all.count)")
         }
         self.next = index + 1
     }
@@ -45,7 +48,8 @@ struct SimulatedReader {
                 throw BrokenPromise("\(name): a gap after \(after), but \(String(describing: from)) was next")
             }
         }
-        self.next = self.topic.all.firstIndex { $0.epoch == self.epoch && $0.offset == gap.next } ?? self.topic.all.count
+        self.next =
+            self.topic.all.firstIndex { $0.epoch == self.epoch && $0.offset == gap.next } ?? self.topic.all.count
     }
 
     var isComplete: Bool { self.next == nil || self.next == self.topic.all.count }

@@ -99,7 +99,9 @@ final class SimulatedServer {
         topic.all.append(publication)
         topic.history.append(publication)
         if topic.history.count > self.settings.history { topic.history.removeFirst() }
-        for session in self.inOrder where session.topics.contains(name) { self.push(session, self.message(topic, publication)) }
+        for session in self.inOrder where session.topics.contains(name) {
+            self.push(session, self.message(topic, publication))
+        }
     }
 
     private var inOrder: [Session] { self.sessions.values.sorted { $0.id < $1.id } }
@@ -158,7 +160,8 @@ final class SimulatedServer {
         session.transport = nil
         session.generation += 1
         let generation = session.generation
-        guard case .wait(let until) = session.machine.detach(now: self.clock.instant, ttl: self.settings.sessionTTL) else { return }
+        guard case .wait(let until) = session.machine.detach(now: self.clock.instant, ttl: self.settings.sessionTTL)
+        else { return }
         self.clock.at(Int(until.microseconds / 1000)) {
             guard session.generation == generation, self.sessions[session.id] === session else { return }
             self.end(session, .normal)
@@ -237,14 +240,16 @@ final class SimulatedServer {
         transport.session = current
         self.watch(transport)
         let received = isResumed ? current.machine.tellReceived() : nil
-        self.write(transport, JSONWriter.object { json in
-            json.member("event", "hello")
-            json.member("status", "ok")
-            json.member("session", current.id)
-            json.member("resumed", isResumed)
-            if let received { json.member("received", received) }
-            json.member("spread", 1)
-        })
+        self.write(
+            transport,
+            JSONWriter.object { json in
+                json.member("event", "hello")
+                json.member("status", "ok")
+                json.member("session", current.id)
+                json.member("resumed", isResumed)
+                if let received { json.member("received", received) }
+                json.member("spread", 1)
+            })
         for event in repeated { self.write(transport, event.json) }
     }
 

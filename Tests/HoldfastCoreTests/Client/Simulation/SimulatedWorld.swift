@@ -29,7 +29,9 @@ final class VirtualClock {
         let order: Int
         let action: () -> Void
 
-        func comes(before other: Entry) -> Bool { self.at < other.at || (self.at == other.at && self.order < other.order) }
+        func comes(before other: Entry) -> Bool {
+            self.at < other.at || (self.at == other.at && self.order < other.order)
+        }
     }
 
     private(set) var now = 0

@@ -166,7 +166,11 @@ final class Simulation {
         let (random, clock, network) = (self.random, self.clock, self.network)
         let open = self.links.sorted { $0.key < $1.key }.map(\.value).filter(\.isOpen)
         switch random.pick(0..<17) {
-        case 0: for link in open { link.transport.up.cut(until: .max); link.transport.down.cut(until: .max) }
+        case 0:
+            for link in open {
+                link.transport.up.cut(until: .max)
+                link.transport.down.cut(until: .max)
+            }
         case 1: for link in open { link.transport.down.cut(until: .max) }
         case 2: for link in open { link.transport.up.cut(until: .max) }
         case 3:
@@ -181,7 +185,8 @@ final class Simulation {
             }
         case 5:
             for link in open where link.transport.session != nil {
-                self.server.close(link.transport, [.normal, .heartbeatTimeout, .drain, .internalError][random.pick(0..<4)])
+                self.server.close(
+                    link.transport, [.normal, .heartbeatTimeout, .drain, .internalError][random.pick(0..<4)])
             }
         case 6: network.cutUntil = clock.now + random.pick(1_000..<20_000)
         case 7:

@@ -1,0 +1,168 @@
+import HoldfastBroker
+import HoldfastCore
+import Testing
+
+@testable import HoldfastServer
+
+@Suite struct ConfigurationTests {
+    private func load(_ yaml: String, _ environment: [String: String] = [:]) throws -> Configuration {
+        var configuration = Configuration()
+        try configuration.load(yaml: yaml, file: "h.yml", environment: environment)
+        return configuration
+    }
+
+    private func issues(_ yaml: String, _ environment: [String: String] = [:]) -> [String] {
+        var configuration = Configuration()
+        do throws(ConfigurationError) {
+            try configuration.load(yaml: yaml, file: "h.yml", environment: environment)
+            return []
+        } catch {
+            return error.issues.map(\.description)
+        }
+    }
+
+    @Test(arguments: ["", "\n", "# nothing\n", "~", "{}", "limits:\n", "limits: ~\nservices:\nws_ping: {}\n"])
+    func nothingGivenIsTheDefault(_ yaml: String) throws {
+        #expect(try self.load(yaml) == Configuration())
+    }
+
+    @Test func everything() throws {
+        let configuration = try self.load(
+            """
+            ws_host: 0.0.0.0
+            ws_port: 9_001
+            ws_ssl: {cert: c.pem, key: k.pem}
+            ws_ping: {interval: 0, timeout: 2.5}
+            threads: 3
+            prefix: /live
+            node: n1
+            log: {level: WARNING}
+            heartbeat: {interval: 1, hidden_interval: 2, timeout: 3}
+            session_ttl: 30
+            drain: {window: 4, deadline: 8}
+            limits: {message_bytes: 4096, outbox_age: 7.5, json_depth: 10}
+            api: {key: 0123456789abcdef}
+            broker: {kind: memory, topics: 9}
+            history: {size: 5, ttl: 60}
+            services:
+              calls:
+                require_authentication: no
+                extra_fields: [user, room]
+              books:
+                history: {size: 7}
+            """
+        )
+        #expect(configuration.host == "0.0.0.0")
+        #expect(configuration.port == 9001)
+        #expect(configuration.tls == Configuration.TLS(certificate: "c.pem", key: "k.pem"))
+        #expect(configuration.ping == Configuration.Ping(interval: 0, timeout: 2.5))
+        #expect(configuration.threads == 3)
+        #expect(configuration.prefix == "/live")
+        #expect(configuration.log.level == "warning")
+        #expect(configuration.heartbeat == .init(interval: 1, hiddenInterval: 2, timeout: 3))
+        #expect(configuration.sessionTTL == 30)
+        #expect(configuration.limits.outbox.age == .seconds(7.5))
+        #expect(configuration.limits.json.depth == 10)
+        #expect(configuration.api.key == "0123456789abcdef")
+        #expect(configuration.broker.memory.topics == 9)
+        #expect(configuration.services["calls"]?.requireAuthentication == false)
+        #expect(configuration.services["calls"]?.extraFields == ["user", "room"])
+        #expect(configuration.services["calls"]?.history == HistorySettings(size: 5, ttl: 60))
+        #expect(configuration.services["books"]?.requireAuthentication == true)
+        #expect(configuration.services["books"]?.history == HistorySettings(size: 7, ttl: 60))
+        #expect(!configuration.isLoopback)
+    }
+
+    @Test func unknownKeysNameTheNearestAndTheLine() {
+        #expect(self.issues("ws_host: a\nws_prot: 1\n") == ["h.yml:2: ws_prot: unknown key; did you mean \"ws_port\"?"])
+        #expect(
+            self.issues("ws_ping:\n  interval: 1\n\n  timeuot: 2\n") == ["h.yml:4: ws_ping.timeuot: unknown key; did you mean \"timeout\"?"]
+        )
+        #expect(self.issues("log:\n  zzzzzzzz: 2\n") == ["h.yml:2: log.zzzzzzzz: unknown key; known here: level"])
+        #expect(
+            self.issues("services:\n  calls:\n    extra_field: []\n") == ["h.yml:3: services.calls.extra_field: unknown key; did you mean \"extra_fields\"?"]
+        )
+    }
+
+    @Test func everythingThatIsWrongIsTold() {
+        let issues = self.issues("ws_port: x\nthreads: -1\nnonsense_here: 1\nlog: {level: lound}\n")
+        #expect(issues.count == 4)
+        #expect(issues.contains("h.yml:1: ws_port: must be a whole number, but is \"x\""))
+        #expect(issues.contains("h.yml:2: threads: must be from 0 to 1024, but is -1"))
+        #expect(issues.contains { $0.hasPrefix("h.yml:3: nonsense_here: unknown key") })
+        #expect(issues.contains { $0.hasPrefix("h.yml:4: log.level: must be one of trace, debug,") })
+    }
+
+    @Test func keysOfSocketSharkAreExplained() {
+        for key in ["redis", "redis_alt", "authentication", "http", "metrics", "backend"] {
+            let issues = self.issues("\(key): 1\n")
+            #expect(issues.count == 1)
+            #expect(issues.first?.hasPrefix("h.yml:1: \(key): is ") == true)
+        }
+        #expect(self.issues("services:\n  a:\n    authorizer: http://x\n").first?.contains("SocketShark") == true)
+    }
+
+    @Test(arguments: [
+        ("ws_port: 0", 0), ("ws_port: 65535", 0), ("ws_port: 65536", 1), ("ws_port: -1", 1), ("ws_port: 1.5", 1), ("ws_port: []", 1),
+        ("ws_port: {}", 1), ("ws_ping: {interval: 0}", 0), ("ws_ping: {interval: 3600}", 0), ("ws_ping: {interval: 3600.1}", 1),
+        ("ws_ping: {interval: -0.1}", 1), ("ws_ping: {interval: .inf}", 1), ("ws_ping: {interval: nan}", 1), ("ws_ping: {interval: inf}", 1),
+        ("ws_ping: 5", 1), ("limits: {message_bytes: 127}", 1), ("limits: {message_bytes: 128}", 0), ("limits: {message_bytes: 1073741824}", 0),
+        ("limits: {message_bytes: 1073741825}", 1), ("limits: {json_depth: 1}", 1), ("limits: {json_depth: 2}", 0), ("prefix: live", 1),
+        ("prefix: /live/", 1), ("prefix: /", 1), ("prefix: ''", 0), ("api: {key: 0123456789abcde}", 1), ("api: {key: 0123456789abcdef}", 0),
+        ("ws_ssl: {cert: a}", 1), ("ws_ssl: {key: a}", 1), ("broker: {kind: redis}", 1), ("services: {a.b: {}}", 1), ("services: {'': {}}", 1),
+        ("services: {a: 1}", 1), ("services: []", 1), ("services: {a: {extra_fields: [data]}}", 1), ("services: {a: {extra_fields: [[x]]}}", 1),
+        ("services: {a: {extra_fields: x}}", 1), ("services: {a: {require_authentication: maybe}}", 1), ("services: {a: }", 0),
+        ("history: {size: 1000000}", 0), ("history: {size: 1000001}", 1), ("- a", 1), ("text", 1), ("a: b: c", 1), ("ws_port: 1\nws_port: 2", 1),
+        ("\"unfinished", 1),
+    ])
+    func ranges(_ yaml: String, _ count: Int) {
+        #expect(self.issues(yaml).count == count, "\(self.issues(yaml))")
+    }
+
+    @Test func duplicatesNameTheLineOfTheSecond() {
+        #expect(self.issues("ws_port: 1\nthreads: 1\nws_port: 2\n") == ["h.yml:3: ws_port: given twice"])
+    }
+
+    @Test func theEnvironmentOverrides() throws {
+        let environment = [
+            "HOLDFAST_WS_PORT": "9100", "HOLDFAST_WS_PING_INTERVAL": "2.5", "HOLDFAST_SERVICES_CALLS_EXTRA_FIELDS": "a, b",
+            "HOLDFAST_SERVICES_CALLS_REQUIRE_AUTHENTICATION": "false", "HOLDFAST_LIMITS_OUTBOX_BYTES": "2048", "PATH": "/bin",
+        ]
+        let configuration = try self.load("ws_port: 1\nservices:\n  calls:\n    extra_fields: [c]\n", environment)
+        #expect(configuration.port == 9100)
+        #expect(configuration.ping.interval == 2.5)
+        #expect(configuration.services["calls"]?.extraFields == ["a", "b"])
+        #expect(configuration.services["calls"]?.requireAuthentication == false)
+        #expect(configuration.limits.outbox.bytes == 2048)
+        // Also what the file has wrong.
+        #expect(try self.load("ws_port: x\n", environment.filter { $0.key == "HOLDFAST_WS_PORT" }).port == 9100)
+    }
+
+    @Test func theEnvironmentIsNamedWhenItIsWrong() {
+        #expect(
+            self.issues("ws_port: 1\n", ["HOLDFAST_WS_PORT": "70000"]) == ["HOLDFAST_WS_PORT: ws_port: must be from 0 to 65535, but is 70000"]
+        )
+        #expect(
+            self.issues("", ["HOLDFAST_LIMITS_JSON_DEPTH": "deep"]) == ["HOLDFAST_LIMITS_JSON_DEPTH: limits.json_depth: must be a whole number, but is \"deep\""]
+        )
+    }
+
+    @Test func loopback() throws {
+        for (host, isLoopback) in [("127.0.0.1", true), ("127.9.9.9", true), ("localhost", true), ("'::1'", true), ("0.0.0.0", false), ("10.0.0.1", false)] {
+            #expect(try self.load("ws_host: \(host)").isLoopback == isLoopback)
+        }
+    }
+
+    @Test func services() throws {
+        let strict = try self.load("services: {a: {}}")
+        #expect(strict.service("a")?.requireAuthentication == true)
+        #expect(strict.service("b") == nil)
+        #expect(strict.everyServiceAsksForAuthentication)
+        #expect(try !self.load("services: {a: {}, b: {require_authentication: off}}").everyServiceAsksForAuthentication)
+        #expect(try !self.load("").everyServiceAsksForAuthentication)
+        let development = Configuration.development
+        #expect(development.service("anything")?.requireAuthentication == false)
+        #expect(development.history(of: Configuration.Service()) == HistorySettings(size: 1000, ttl: 300))
+        #expect(!development.everyServiceAsksForAuthentication)
+    }
+}
