@@ -3,7 +3,7 @@ import PackageDescription
 
 // Warnings are errors for our own code in CI (scripts/test), not here: a newer compiler must not break a user's build.
 let settings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("ExistentialAny")
 ]
 
 let nio = "swift-nio"

@@ -21,9 +21,11 @@ public struct Position: Sendable, Hashable {
 
 extension JSONWriter {
     public mutating func member(_ name: String, _ position: Position) {
-        self.member(name, object: { json in
-            json.member("epoch", position.epoch)
-            json.member("offset", position.offset)
-        })
+        self.member(
+            name,
+            object: { json in
+                json.member("epoch", position.epoch)
+                json.member("offset", position.offset)
+            })
     }
 }

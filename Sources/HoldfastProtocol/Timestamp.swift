@@ -25,7 +25,11 @@ public enum Timestamp {
             let digits = (fraction + "000000").prefix(6)
             if digits != "000000" { result += ".\(digits)" }
         }
-        if let zone { result += zone == "Z" || zone == "z" ? "+00:00" : zone.contains(":") ? zone : "\(zone.prefix(3)):\(zone.dropFirst(3))" }
+        if let zone {
+            result +=
+                zone == "Z" || zone == "z"
+                ? "+00:00" : zone.contains(":") ? zone : "\(zone.prefix(3)):\(zone.dropFirst(3))"
+        }
         return result
     }
 

@@ -4,7 +4,8 @@ import HoldfastServer
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Look at a configuration file without starting anything.",
-        discussion: "Names every wrong or unknown key with its line. Exit code 0 means that the gateway would start with it."
+        discussion:
+            "Names every wrong or unknown key with its line. Exit code 0 means that the gateway would start with it."
     )
 
     @Argument(help: ArgumentHelp("YAML file with the configuration.", valueName: "file"))

@@ -4,7 +4,8 @@ import HoldfastServer
 struct Echo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a bare WebSocket echo, for conformance tools.",
-        discussion: "Text and binary messages come back as they are, through the same handshake, parser and closing as the gateway's."
+        discussion:
+            "Text and binary messages come back as they are, through the same handshake, parser and closing as the gateway's."
     )
 
     @Option(name: .long, help: "Address to listen on.")
@@ -33,7 +34,8 @@ struct Echo: AsyncParsableCommand {
         configuration.drain.deadline = 0
         configuration.isEcho = true
         let logger = try StandardErrorLog.logger(level: "warning")
-        try await GatewayServer(configuration: configuration, logger: logger).runUntilSignal { [host = configuration.urlHost] port in
+        try await GatewayServer(configuration: configuration, logger: logger).runUntilSignal {
+            [host = configuration.urlHost] port in
             printNow("listening on http://\(host):\(port)")
         }
     }

@@ -30,10 +30,13 @@ struct Publish: AsyncParsableCommand {
     var idempotencyKey: String?
 
     func run() async throws {
-        let data = self.json == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : self.json
+        let data =
+            self.json == "-"
+            ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : self.json
         let answer: ServerAPI.Answer
         do {
-            answer = try await ServerAPI(url: self.url).publish(self.subscription, data: data, idempotencyKey: self.idempotencyKey)
+            answer = try await ServerAPI(url: self.url).publish(
+                self.subscription, data: data, idempotencyKey: self.idempotencyKey)
         } catch let error as ServerAPI.Unreachable {
             printError(error.description)
             throw ExitCode.failure

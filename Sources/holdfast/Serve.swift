@@ -37,7 +37,9 @@ struct Serve: AsyncParsableCommand {
             let scheme = configuration.tls == nil ? "http" : "https"
             printNow("listening on \(scheme)://\(configuration.urlHost):\(port)")
             if configuration.isDevelopment, !configuration.isLoopback {
-                printNow("--dev on an address others can reach: anybody may subscribe; the server API stays closed without a key")
+                printNow(
+                    "--dev on an address others can reach: anybody may subscribe; the server API stays closed without a key"
+                )
             }
         }
     }

@@ -12,11 +12,14 @@ import Testing
         return store
     }
 
-    @Test(arguments: [
-        (nil, 2, [3, 4], true), (nil, 5, [3, 4, 5, 6, 7], false), (nil, 100, [3, 4, 5, 6, 7], false), (0, 2, [3, 4], true), (2, 2, [3, 4], true),
-        (3, 2, [4, 5], true), (4, 3, [5, 6, 7], false), (4, 2, [5, 6], true), (6, 1, [7], false), (7, 5, [], false), (8, 5, [], false),
-        (.max, 5, [], false),
-    ] as [(UInt64?, Int, [UInt64], Bool)])
+    @Test(
+        arguments: [
+            (nil, 2, [3, 4], true), (nil, 5, [3, 4, 5, 6, 7], false), (nil, 100, [3, 4, 5, 6, 7], false),
+            (0, 2, [3, 4], true), (2, 2, [3, 4], true),
+            (3, 2, [4, 5], true), (4, 3, [5, 6, 7], false), (4, 2, [5, 6], true), (6, 1, [7], false), (7, 5, [], false),
+            (8, 5, [], false),
+            (.max, 5, [], false),
+        ] as [(UInt64?, Int, [UInt64], Bool)])
     func pages(_ since: UInt64?, _ limit: Int, _ sequences: [UInt64], _ hasMore: Bool) throws {
         var store = try self.makeStore()
         let page = store.page(since: since, limit: limit)

@@ -59,6 +59,7 @@ import Testing
         var store = TestStore(MemoryBroker.Limits(topics: 1))
         try store.publish("s.a")
         #expect(throws: BrokerError.self) { try store.publish("s.b", key: "k", at: 5) }
+        store.expire(at: 20)
         #expect(try store.publish("s.b", key: "k", at: 20).position == .at(2))
     }
 }

@@ -12,15 +12,20 @@ import Testing
 
     private func makeBroker(shards: Int = 1) -> MemoryBroker {
         let time = self.time
-        let broker = MemoryBroker(epoch: "e", monotonic: { time.withLockedValue { $0 } }, wall: { 1_776_765_600_000_000 })
+        let broker = MemoryBroker(
+            epoch: "e", monotonic: { time.withLockedValue { $0 } }, wall: { 1_776_765_600_000_000 })
         broker.start(shards: shards, sink: self.delivered.sink)
         #expect(broker.isReady)
         return broker
     }
 
-    private func subscribe(_ broker: MemoryBroker, since: Position? = nil, history: HistorySettings = TestStore.kept) throws -> Recovery {
+    private func subscribe(_ broker: MemoryBroker, since: Position? = nil, history: HistorySettings = TestStore.kept)
+        throws -> Recovery
+    {
         let answer = NIOLockedValueBox<Result<Recovery, BrokerError>?>(nil)
-        broker.subscribe("s.t", shard: 0, since: since, history: history) { result in answer.withLockedValue { $0 = result } }
+        broker.subscribe("s.t", shard: 0, since: since, history: history) { result in
+            answer.withLockedValue { $0 = result }
+        }
         return try #require(answer.withLockedValue { $0 }).get()
     }
 
@@ -43,7 +48,8 @@ import Testing
 
     @Test func agesAreMeasuredOnTheMonotonicClock() async throws {
         let broker = self.makeBroker()
-        _ = try await broker.publish(PublicationDraft(subscription: "s.t", data: ByteBuffer(string: "1")), history: TestStore.kept)
+        _ = try await broker.publish(
+            PublicationDraft(subscription: "s.t", data: ByteBuffer(string: "1")), history: TestStore.kept)
         self.time.withLockedValue { $0 = 9_999_999 }
         broker.expire()
         #expect(broker.statistics.historyPublications == 1)

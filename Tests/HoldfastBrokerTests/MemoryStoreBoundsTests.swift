@@ -45,7 +45,8 @@ import Testing
         let each = 100 + Self.overhead
         let data = String(repeating: "1", count: 100)
         for (limit, kept) in [(3 * each, 3), (3 * each - 1, 2), (3 * each + 1, 3)] {
-            var store = TestStore(MemoryBroker.Limits(historyBytes: limit), history: HistorySettings(size: 100, ttl: 10))
+            var store = TestStore(
+                MemoryBroker.Limits(historyBytes: limit), history: HistorySettings(size: 100, ttl: 10))
             for (index, topic) in ["s.a", "s.b", "s.c", "s.d"].enumerated() {
                 store.history.ttl = [10, 1000, 5, 70][index]
                 try store.publish(topic, data, at: Double(index))

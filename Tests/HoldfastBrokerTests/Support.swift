@@ -20,7 +20,8 @@ final class Delivered: Sendable {
     var sink: Broker.Sink {
         { publication, shard in
             self.list.withLockedValue {
-                $0.append(Delivery(sequence: publication.sequence, shard: shard, data: String(buffer: publication.data)))
+                $0.append(
+                    Delivery(sequence: publication.sequence, shard: shard, data: String(buffer: publication.data)))
             }
         }
     }
@@ -43,13 +44,17 @@ struct TestStore {
     private func micro(_ seconds: Double) -> Int64 { Int64(seconds * 1_000_000) }
 
     @discardableResult
-    mutating func publish(_ topic: String = "s.t", _ data: String = "1", key: String? = nil, at: Double = 0) throws -> PublishReceipt {
+    mutating func publish(_ topic: String = "s.t", _ data: String = "1", key: String? = nil, at: Double = 0) throws
+        -> PublishReceipt
+    {
         let draft = PublicationDraft(subscription: topic, data: ByteBuffer(string: data), idempotencyKey: key)
         return try self.store.publish(draft, history: self.history, receivedAt: "", now: self.micro(at))
     }
 
     @discardableResult
-    mutating func subscribe(_ topic: String = "s.t", shard: Int = 0, since: Position? = nil, at: Double = 0) throws -> Recovery {
+    mutating func subscribe(_ topic: String = "s.t", shard: Int = 0, since: Position? = nil, at: Double = 0) throws
+        -> Recovery
+    {
         try self.store.subscribe(topic, shard: shard, since: since, history: self.history, now: self.micro(at))
     }
 

@@ -18,7 +18,9 @@ struct FrameMutation {
 
     init(seed: UInt64) { self.generator = SeededGenerator(seed: seed) }
 
-    static func limited() -> WebSocketParser { WebSocketParser(role: .server, maxFrameBytes: 400, maxMessageBytes: 600) }
+    static func limited() -> WebSocketParser {
+        WebSocketParser(role: .server, maxFrameBytes: 400, maxMessageBytes: 600)
+    }
 
     mutating func run(_ makeParser: () -> some FrameParsing) throws(Failure) {
         self.cases += 1
@@ -29,12 +31,18 @@ struct FrameMutation {
         let whole = Reading(bytes, by: makeParser(), chunks: [])
         let chunks = Mutation.chunks(of: bytes.count, using: &self.generator)
         let inChunks = Reading(bytes, by: makeParser(), chunks: chunks, dirty: self.generator.next().isMultiple(of: 2))
-        guard whole == inChunks else { throw Failure(what: "chunks \(chunks) gave \(inChunks), the whole \(whole)", bytes: bytes) }
-        if !isMutated, whole != Reading(messages: expected) { throw Failure(what: "was sent \(expected), read \(whole)", bytes: bytes) }
+        guard whole == inChunks else {
+            throw Failure(what: "chunks \(chunks) gave \(inChunks), the whole \(whole)", bytes: bytes)
+        }
+        if !isMutated, whole != Reading(messages: expected) {
+            throw Failure(what: "was sent \(expected), read \(whole)", bytes: bytes)
+        }
         self.refused += whole.error == nil ? 0 : 1
         self.messages += whole.messages.count
         let again = Reading(self.encode(whole.messages), by: makeParser(), chunks: [])
-        guard again == Reading(messages: whole.messages) else { throw Failure(what: "again gave \(again), before \(whole)", bytes: bytes) }
+        guard again == Reading(messages: whole.messages) else {
+            throw Failure(what: "again gave \(again), before \(whole)", bytes: bytes)
+        }
     }
 
     /// Frames as a client sends them, and the messages that they are.
@@ -83,7 +91,9 @@ struct FrameMutation {
         guard isText else { return (0..<count).map { _ in UInt8.random(in: 0...255, using: &self.generator) } }
         let alphabet = ["a", "{", "\"", "é", "€", "😀", "\u{0}", "\u{10FFFF}"]
         var bytes: [UInt8] = []
-        while bytes.count < count { bytes += Array(alphabet[Int.random(in: 0..<alphabet.count, using: &self.generator)].utf8) }
+        while bytes.count < count {
+            bytes += Array(alphabet[Int.random(in: 0..<alphabet.count, using: &self.generator)].utf8)
+        }
         return bytes
     }
 
@@ -108,7 +118,8 @@ struct FrameMutation {
                 case .ping(let payload): WebSocketFrame.masked(.ping, payload, mask: mask)
                 case .pong(let payload): WebSocketFrame.masked(.pong, payload, mask: mask)
                 case .close(nil, _): WebSocketFrame.masked(.close, ByteBuffer(), mask: mask)
-                case .close(let code?, let reason): WebSocketFrame.masked(.close, WebSocketFrame.closePayload(code, reason: reason), mask: mask)
+                case .close(let code?, let reason):
+                    WebSocketFrame.masked(.close, WebSocketFrame.closePayload(code, reason: reason), mask: mask)
                 }
             bytes += Array(frame.readableBytesView)
         }

@@ -5,7 +5,8 @@ import NIOCore
 /// Changes bytes as a broken peer, a broken proxy or an attacker would.
 enum Mutation {
     private static let interesting: [UInt8] = [
-        0x00, 0x01, 0x22, 0x2C, 0x30, 0x3A, 0x5B, 0x5C, 0x5D, 0x7B, 0x7D, 0x7E, 0x7F, 0x80, 0x81, 0x88, 0xBF, 0xC3, 0xED, 0xF4, 0xFE, 0xFF,
+        0x00, 0x01, 0x22, 0x2C, 0x30, 0x3A, 0x5B, 0x5C, 0x5D, 0x7B, 0x7D, 0x7E, 0x7F, 0x80, 0x81, 0x88, 0xBF, 0xC3,
+        0xED, 0xF4, 0xFE, 0xFF,
     ]
 
     static func apply(_ bytes: [UInt8], using generator: inout SeededGenerator) -> [UInt8] {
@@ -22,7 +23,8 @@ enum Mutation {
             case 5:
                 let end = min(bytes.count, index + Int.random(in: 1...8, using: &generator))
                 bytes.insert(contentsOf: bytes[index..<end], at: Int.random(in: 0...bytes.count, using: &generator))
-            default: bytes.insert(Self.interesting[Int.random(in: 0..<Self.interesting.count, using: &generator)], at: index)
+            default:
+                bytes.insert(Self.interesting[Int.random(in: 0..<Self.interesting.count, using: &generator)], at: index)
             }
         }
         return bytes

@@ -7,7 +7,9 @@ import Testing
 /// `HOLDFAST_FUZZ_SEED` repeats a run.
 @Suite(.serialized) struct MutationTests {
     private static let seconds = ProcessInfo.processInfo.environment["HOLDFAST_FUZZ_SECONDS"].flatMap(Double.init) ?? 5
-    private static let seed = ProcessInfo.processInfo.environment["HOLDFAST_FUZZ_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
+    private static let seed =
+        ProcessInfo.processInfo.environment["HOLDFAST_FUZZ_SEED"].flatMap { UInt64($0) }
+        ?? UInt64.random(in: 0...UInt64.max)
     /// Fewer cases would mean that the run has not run.
     private static let leastCases = 500
 
@@ -36,7 +38,9 @@ import Testing
         print("event mutations: HOLDFAST_FUZZ_SEED=\(Self.seed)")
         var run = EventMutation(seed: Self.seed)
         try self.forAWhile { try run.run() }
-        print("event mutations: \(run.cases) cases, \(run.refused) refused, Foundation asked about \(run.compared), took \(run.comparedAccepted)")
+        print(
+            "event mutations: \(run.cases) cases, \(run.refused) refused, Foundation asked about \(run.compared), took \(run.comparedAccepted)"
+        )
         #expect(run.cases >= Self.leastCases)
         #expect(run.refused > run.cases / 20 && run.refused < run.cases)
         #expect(run.compared > run.comparedAccepted && run.comparedAccepted > 0)

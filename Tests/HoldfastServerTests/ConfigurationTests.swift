@@ -76,11 +76,15 @@ import Testing
     @Test func unknownKeysNameTheNearestAndTheLine() {
         #expect(self.issues("ws_host: a\nws_prot: 1\n") == ["h.yml:2: ws_prot: unknown key; did you mean \"ws_port\"?"])
         #expect(
-            self.issues("ws_ping:\n  interval: 1\n\n  timeuot: 2\n") == ["h.yml:4: ws_ping.timeuot: unknown key; did you mean \"timeout\"?"]
+            self.issues("ws_ping:\n  interval: 1\n\n  timeuot: 2\n") == [
+                "h.yml:4: ws_ping.timeuot: unknown key; did you mean \"timeout\"?"
+            ]
         )
         #expect(self.issues("log:\n  zzzzzzzz: 2\n") == ["h.yml:2: log.zzzzzzzz: unknown key; known here: level"])
         #expect(
-            self.issues("services:\n  calls:\n    extra_field: []\n") == ["h.yml:3: services.calls.extra_field: unknown key; did you mean \"extra_fields\"?"]
+            self.issues("services:\n  calls:\n    extra_field: []\n") == [
+                "h.yml:3: services.calls.extra_field: unknown key; did you mean \"extra_fields\"?"
+            ]
         )
     }
 
@@ -103,16 +107,26 @@ import Testing
     }
 
     @Test(arguments: [
-        ("ws_port: 0", 0), ("ws_port: 65535", 0), ("ws_port: 65536", 1), ("ws_port: -1", 1), ("ws_port: 1.5", 1), ("ws_port: []", 1),
-        ("ws_port: {}", 1), ("ws_ping: {interval: 0}", 0), ("ws_ping: {interval: 3600}", 0), ("ws_ping: {interval: 3600.1}", 1),
-        ("ws_ping: {interval: -0.1}", 1), ("ws_ping: {interval: .inf}", 1), ("ws_ping: {interval: nan}", 1), ("ws_ping: {interval: inf}", 1),
-        ("ws_ping: 5", 1), ("limits: {message_bytes: 127}", 1), ("limits: {message_bytes: 128}", 0), ("limits: {message_bytes: 1073741824}", 0),
-        ("limits: {message_bytes: 1073741825}", 1), ("limits: {json_depth: 1}", 1), ("limits: {json_depth: 2}", 0), ("prefix: live", 1),
-        ("prefix: /live/", 1), ("prefix: /", 1), ("prefix: ''", 0), ("api: {key: 0123456789abcde}", 1), ("api: {key: 0123456789abcdef}", 0),
-        ("ws_ssl: {cert: a}", 1), ("ws_ssl: {key: a}", 1), ("broker: {kind: redis}", 1), ("services: {a.b: {}}", 1), ("services: {'': {}}", 1),
-        ("services: {a: 1}", 1), ("services: []", 1), ("services: {a: {extra_fields: [data]}}", 1), ("services: {a: {extra_fields: [[x]]}}", 1),
-        ("services: {a: {extra_fields: x}}", 1), ("services: {a: {require_authentication: maybe}}", 1), ("services: {a: }", 0),
-        ("history: {size: 1000000}", 0), ("history: {size: 1000001}", 1), ("- a", 1), ("text", 1), ("a: b: c", 1), ("ws_port: 1\nws_port: 2", 1),
+        ("ws_port: 0", 0), ("ws_port: 65535", 0), ("ws_port: 65536", 1), ("ws_port: -1", 1), ("ws_port: 1.5", 1),
+        ("ws_port: []", 1),
+        ("ws_port: {}", 1), ("ws_ping: {interval: 0}", 0), ("ws_ping: {interval: 3600}", 0),
+        ("ws_ping: {interval: 3600.1}", 1),
+        ("ws_ping: {interval: -0.1}", 1), ("ws_ping: {interval: .inf}", 1), ("ws_ping: {interval: nan}", 1),
+        ("ws_ping: {interval: inf}", 1),
+        ("ws_ping: 5", 1), ("limits: {message_bytes: 127}", 1), ("limits: {message_bytes: 128}", 0),
+        ("limits: {message_bytes: 1073741824}", 0),
+        ("limits: {message_bytes: 1073741825}", 1), ("limits: {json_depth: 1}", 1), ("limits: {json_depth: 2}", 0),
+        ("prefix: live", 1),
+        ("prefix: /live/", 1), ("prefix: /", 1), ("prefix: ''", 0), ("api: {key: 0123456789abcde}", 1),
+        ("api: {key: 0123456789abcdef}", 0),
+        ("ws_ssl: {cert: a}", 1), ("ws_ssl: {key: a}", 1), ("broker: {kind: redis}", 1), ("services: {a.b: {}}", 1),
+        ("services: {'': {}}", 1),
+        ("services: {a: 1}", 1), ("services: []", 1), ("services: {a: {extra_fields: [data]}}", 1),
+        ("services: {a: {extra_fields: [[x]]}}", 1),
+        ("services: {a: {extra_fields: x}}", 1), ("services: {a: {require_authentication: maybe}}", 1),
+        ("services: {a: }", 0),
+        ("history: {size: 1000000}", 0), ("history: {size: 1000001}", 1), ("- a", 1), ("text", 1), ("a: b: c", 1),
+        ("ws_port: 1\nws_port: 2", 1),
         ("\"unfinished", 1),
     ])
     func ranges(_ yaml: String, _ count: Int) {
@@ -125,8 +139,10 @@ import Testing
 
     @Test func theEnvironmentOverrides() throws {
         let environment = [
-            "HOLDFAST_WS_PORT": "9100", "HOLDFAST_WS_PING_INTERVAL": "2.5", "HOLDFAST_SERVICES_CALLS_EXTRA_FIELDS": "a, b",
-            "HOLDFAST_SERVICES_CALLS_REQUIRE_AUTHENTICATION": "false", "HOLDFAST_LIMITS_OUTBOX_BYTES": "2048", "PATH": "/bin",
+            "HOLDFAST_WS_PORT": "9100", "HOLDFAST_WS_PING_INTERVAL": "2.5",
+            "HOLDFAST_SERVICES_CALLS_EXTRA_FIELDS": "a, b",
+            "HOLDFAST_SERVICES_CALLS_REQUIRE_AUTHENTICATION": "false", "HOLDFAST_LIMITS_OUTBOX_BYTES": "2048",
+            "PATH": "/bin",
         ]
         let configuration = try self.load("ws_port: 1\nservices:\n  calls:\n    extra_fields: [c]\n", environment)
         #expect(configuration.port == 9100)
@@ -140,15 +156,22 @@ import Testing
 
     @Test func theEnvironmentIsNamedWhenItIsWrong() {
         #expect(
-            self.issues("ws_port: 1\n", ["HOLDFAST_WS_PORT": "70000"]) == ["HOLDFAST_WS_PORT: ws_port: must be from 0 to 65535, but is 70000"]
+            self.issues("ws_port: 1\n", ["HOLDFAST_WS_PORT": "70000"]) == [
+                "HOLDFAST_WS_PORT: ws_port: must be from 0 to 65535, but is 70000"
+            ]
         )
         #expect(
-            self.issues("", ["HOLDFAST_LIMITS_JSON_DEPTH": "deep"]) == ["HOLDFAST_LIMITS_JSON_DEPTH: limits.json_depth: must be a whole number, but is \"deep\""]
+            self.issues("", ["HOLDFAST_LIMITS_JSON_DEPTH": "deep"]) == [
+                "HOLDFAST_LIMITS_JSON_DEPTH: limits.json_depth: must be a whole number, but is \"deep\""
+            ]
         )
     }
 
     @Test func loopback() throws {
-        for (host, isLoopback) in [("127.0.0.1", true), ("127.9.9.9", true), ("localhost", true), ("'::1'", true), ("0.0.0.0", false), ("10.0.0.1", false)] {
+        for (host, isLoopback) in [
+            ("127.0.0.1", true), ("127.9.9.9", true), ("localhost", true), ("'::1'", true), ("0.0.0.0", false),
+            ("10.0.0.1", false),
+        ] {
             #expect(try self.load("ws_host: \(host)").isLoopback == isLoopback)
         }
     }

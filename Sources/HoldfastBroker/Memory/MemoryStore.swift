@@ -141,7 +141,8 @@ struct MemoryStore: Sendable {
         return topic
     }
 
-    private mutating func keep(_ publication: Publication, _ topic: MemoryTopic, _ history: HistorySettings, now: Int64) {
+    private mutating func keep(_ publication: Publication, _ topic: MemoryTopic, _ history: HistorySettings, now: Int64)
+    {
         topic.append(publication)
         self.statistics.historyPublications += 1
         self.statistics.historyBytes += topic.cost(of: publication)
@@ -165,7 +166,9 @@ struct MemoryStore: Sendable {
 
     /// Entries of publications that went because of their topic's size stay in `ages`; they must not pile up.
     private mutating func dropStaleAges(_ age: Int64) {
-        guard let entries = self.ages[age], entries.count > 2 * self.statistics.historyPublications + 1024 else { return }
+        guard let entries = self.ages[age], entries.count > 2 * self.statistics.historyPublications + 1024 else {
+            return
+        }
         self.ages[age] = Deque(entries.filter { $0.sequence >= $0.topic.firstKept })
     }
 
@@ -181,7 +184,9 @@ struct MemoryStore: Sendable {
             while let kept = self.ages[age]?.first, kept.expires <= now || kept.sequence < kept.topic.firstKept {
                 self.ages[age]?.removeFirst()
                 // An expired publication takes those before it along: a history has no holes.
-                while kept.expires <= now, kept.topic.firstKept <= kept.sequence { self.forgetOldest(of: kept.topic, now: now) }
+                while kept.expires <= now, kept.topic.firstKept <= kept.sequence {
+                    self.forgetOldest(of: kept.topic, now: now)
+                }
             }
             if self.ages[age]?.isEmpty == true { self.ages[age] = nil }
         }

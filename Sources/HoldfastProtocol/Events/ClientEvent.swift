@@ -140,7 +140,9 @@ public struct SubscriptionName: Sendable, Hashable {
         guard let dot = text.firstIndex(of: "."), dot != text.startIndex, text.index(after: dot) != text.endIndex
         else { throw .badSubscription }
         let length = text.utf8.count
-        guard length <= limit else { throw .limitExceeded("The subscription's length in bytes", limit: limit, actual: length) }
+        guard length <= limit else {
+            throw .limitExceeded("The subscription's length in bytes", limit: limit, actual: length)
+        }
         self.text = text
         self.service = String(text[..<dot])
     }

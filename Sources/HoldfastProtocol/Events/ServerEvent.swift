@@ -53,11 +53,13 @@ public enum ServerEvent {
             json.member("session", hello.session.revealed)
             json.member("resumed", hello.received != nil)
             if let received = hello.received { json.member("received", received) }
-            json.member("heartbeat", object: { json in
-                json.member("interval", number: hello.heartbeat.interval)
-                json.member("hidden_interval", number: hello.heartbeat.hiddenInterval)
-                json.member("timeout", number: hello.heartbeat.timeout)
-            })
+            json.member(
+                "heartbeat",
+                object: { json in
+                    json.member("interval", number: hello.heartbeat.interval)
+                    json.member("hidden_interval", number: hello.heartbeat.hiddenInterval)
+                    json.member("timeout", number: hello.heartbeat.timeout)
+                })
             json.member("spread", number: hello.spread)
             json.member("session_ttl", number: hello.sessionTTL)
             json.member("node", hello.node)
@@ -90,10 +92,12 @@ public enum ServerEvent {
         JSONWriter.object { json in
             json.member("event", "goaway")
             json.member("reason", reason)
-            json.member("retry_after", array: { json in
-                json.element(number: retryAfter.lowerBound)
-                json.element(number: retryAfter.upperBound)
-            })
+            json.member(
+                "retry_after",
+                array: { json in
+                    json.element(number: retryAfter.lowerBound)
+                    json.element(number: retryAfter.upperBound)
+                })
         }
     }
 

@@ -199,7 +199,9 @@ private struct BitStack {
     private var word: UInt64 = 0
     private var deeper: [Bool] = []
 
-    var top: Bool { self.count > 64 ? self.deeper[self.deeper.count - 1] : self.word & (1 << UInt64(self.count - 1)) != 0 }
+    var top: Bool {
+        self.count > 64 ? self.deeper[self.deeper.count - 1] : self.word & (1 << UInt64(self.count - 1)) != 0
+    }
 
     mutating func push(_ bit: Bool) {
         if self.count >= 64 {

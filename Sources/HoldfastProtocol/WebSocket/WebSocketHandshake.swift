@@ -16,8 +16,9 @@ public enum WebSocketHandshake {
 
     /// Client's key from 16 random bytes.
     public static func key(high: UInt64, low: UInt64) -> String {
-        Base64.encode((0..<8).map { UInt8(truncatingIfNeeded: high >> ($0 * 8)) }
-            + (0..<8).map { UInt8(truncatingIfNeeded: low >> ($0 * 8)) })
+        Base64.encode(
+            (0..<8).map { UInt8(truncatingIfNeeded: high >> ($0 * 8)) }
+                + (0..<8).map { UInt8(truncatingIfNeeded: low >> ($0 * 8)) })
     }
 }
 
@@ -49,7 +50,9 @@ private enum SHA1 {
         padded.append(0x80)
         while padded.count % 64 != 56 { padded.append(0) }
         let bits = UInt64(message.count) * 8
-        for shift in stride(from: 56, through: 0, by: -8) { padded.append(UInt8(truncatingIfNeeded: bits >> UInt64(shift))) }
+        for shift in stride(from: 56, through: 0, by: -8) {
+            padded.append(UInt8(truncatingIfNeeded: bits >> UInt64(shift)))
+        }
         for block in stride(from: 0, to: padded.count, by: 64) {
             Self.process(padded[block..<(block + 64)], &state)
         }
@@ -63,7 +66,8 @@ private enum SHA1 {
         for index in 0..<16 {
             let at = block.startIndex + index * 4
             words[index] =
-                UInt32(block[at]) << 24 | UInt32(block[at + 1]) << 16 | UInt32(block[at + 2]) << 8 | UInt32(block[at + 3])
+                UInt32(block[at]) << 24 | UInt32(block[at + 1]) << 16 | UInt32(block[at + 2]) << 8
+                | UInt32(block[at + 3])
         }
         for index in 16..<80 {
             words[index] = Self.rotate(words[index - 3] ^ words[index - 8] ^ words[index - 14] ^ words[index - 16], 1)

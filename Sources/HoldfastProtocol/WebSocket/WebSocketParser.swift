@@ -167,12 +167,14 @@ public struct WebSocketParser: Sendable {
             }
             let message = length + (self.fragments?.payload.readableBytes ?? 0)
             guard message <= self.maxMessageBytes else {
-                throw WebSocketError(.messageTooBig, "message of \(message) bytes, the limit is \(self.maxMessageBytes)")
+                throw WebSocketError(
+                    .messageTooBig, "message of \(message) bytes, the limit is \(self.maxMessageBytes)")
             }
         }
         var mask: UInt32 = 0
         if isMasked {
-            guard self.input.readableBytes >= bytes + 4, let key = self.input.getInteger(at: start + bytes, as: UInt32.self)
+            guard self.input.readableBytes >= bytes + 4,
+                let key = self.input.getInteger(at: start + bytes, as: UInt32.self)
             else { return nil }
             mask = key
             bytes += 4
@@ -183,7 +185,9 @@ public struct WebSocketParser: Sendable {
     /// Compacts an incomplete frame into a buffer of its own, so that a large receive buffer is not kept for a few bytes.
     private mutating func makeRoom(for header: Header) {
         let needed = header.bytes + header.length
-        guard self.input.readableBytes > 0, self.input.capacity < needed || self.input.readerIndex > needed else { return }
+        guard self.input.readableBytes > 0, self.input.capacity < needed || self.input.readerIndex > needed else {
+            return
+        }
         // Grows with what arrives, not with what the header announces: a peer must send bytes to make us hold them.
         var own = ByteBufferAllocator().buffer(capacity: min(needed, max(2 * self.input.readableBytes, 512)))
         own.writeImmutableBuffer(self.input)

@@ -20,7 +20,8 @@ struct APIKeyMiddleware<Context: RequestContext>: RouterMiddleware {
             }
             // Without a key, a page of another origin that the developer has open could publish through the browser.
             guard Self.isSameOrigin(request) else {
-                throw APIError(.forbidden, "Without a key, pages of other origins are not let in.", code: "foreign_origin")
+                throw APIError(
+                    .forbidden, "Without a key, pages of other origins are not let in.", code: "foreign_origin")
             }
             return try await next(request, context)
         }

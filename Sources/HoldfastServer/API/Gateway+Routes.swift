@@ -8,7 +8,8 @@ extension Gateway {
     /// Adds the gateway's HTTP endpoints to a Hummingbird router, each below the configured prefix:
     /// `/api/…`, `/metrics`, `/health`, `/ready`, `/holdfast.js`, and what `/` and `/socket` say to a plain request.
     public func addRoutes<Context: RequestContext>(to router: some RouterMethods<Context>) {
-        let root = self.configuration.prefix.isEmpty ? router.group() : router.group(RouterPath(self.configuration.prefix))
+        let root =
+            self.configuration.prefix.isEmpty ? router.group() : router.group(RouterPath(self.configuration.prefix))
         self.addOpenRoutes(to: root)
         let guarded = root.group().add(middleware: APIKeyMiddleware(configuration: self.configuration))
         guarded.get("metrics") { _, _ in
@@ -22,7 +23,8 @@ extension Gateway {
         self.addPublishRoutes(to: api)
         self.addSessionRoutes(to: api)
         for (path, method) in [
-            ("api/publish", HTTPRequest.Method.post), ("api/batch", .post), ("api/history", .get), ("api/sessions", .get),
+            ("api/publish", HTTPRequest.Method.post), ("api/batch", .post), ("api/history", .get),
+            ("api/sessions", .get),
             ("api/sessions/:id", .get), ("api/sessions/:id/disconnect", .post), ("metrics", .get), ("health", .get),
             ("ready", .get), ("holdfast.js", .get), ("socket", .get), ("", .get),
         ] {

@@ -12,7 +12,9 @@ extension Gateway {
             guard let part = try? await shard.loop.submit({ shard.collectMetrics() }).get() else { continue }
             total.add(part)
         }
-        return MetricsPage(total, self.broker.statistics, isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +)).text
+        return MetricsPage(
+            total, self.broker.statistics, isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +)
+        ).text
     }
 }
 
@@ -83,14 +85,18 @@ private struct MetricsPage {
             "holdfast_resumes_total", "Clients that came back, by outcome",
             [("{outcome=\"resumed\"}", metrics.resumed), ("{outcome=\"new_session\"}", metrics.resumesRefused)]
         )
-        self.counter("holdfast_sessions_expired_total", "Sessions whose client did not come back", [("", metrics.sessionsExpired)])
+        self.counter(
+            "holdfast_sessions_expired_total", "Sessions whose client did not come back",
+            [("", metrics.sessionsExpired)])
         self.counter(
             "holdfast_recoveries_total", "Subscriptions that asked for what they missed, by outcome",
             [("{outcome=\"recovered\"}", metrics.recoveries), ("{outcome=\"gap\"}", metrics.gaps)]
         )
         self.counter("holdfast_pings_sent_total", "RFC 6455 Pings sent to silent clients", [("", metrics.pingsSent)])
         self.counter("holdfast_pings_lost_total", "Pings that were not answered in time", [("", metrics.pingsLost)])
-        self.counter("holdfast_slow_consumers_total", "Sessions ended because they read too slowly", [("", metrics.slowConsumers)])
+        self.counter(
+            "holdfast_slow_consumers_total", "Sessions ended because they read too slowly",
+            [("", metrics.slowConsumers)])
         self.counter("holdfast_publications_total", "Publications accepted", [("", Int(clamping: broker.published))])
         self.counter(
             "holdfast_publications_repeated_total", "Publications known by their idempotency key",
@@ -102,7 +108,8 @@ private struct MetricsPage {
         self.gauge("holdfast_idempotency_keys", "Idempotency keys remembered", [("", broker.idempotencyKeys)])
         self.text += "# HELP process_cpu_seconds_total User and system time of the process in seconds.\n"
         self.text += "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total \(ProcessUsage.cpuSeconds)\n"
-        self.gauge("process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
+        self.gauge(
+            "process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
     }
 
     private mutating func gauge(_ name: String, _ help: String, _ values: [(String, Int)]) {

@@ -49,7 +49,8 @@ extension Gateway {
         let type = request.headers[.contentType]?.prefix { $0 != ";" && $0 != " " }.lowercased() ?? ""
         guard ["", "application/json", "application/x-www-form-urlencoded"].contains(type) else {
             throw APIError(
-                .unsupportedMediaType, "The body must be application/json, but is \(type).", code: "unsupported_media_type"
+                .unsupportedMediaType, "The body must be application/json, but is \(type).",
+                code: "unsupported_media_type"
             )
         }
         let limit = self.configuration.limits.requestBytes
@@ -60,7 +61,9 @@ extension Gateway {
             )
         }
         // Said before the body is sent, where the client tells its length.
-        if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit { throw tooLarge("\(length)") }
+        if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit {
+            throw tooLarge("\(length)")
+        }
         do {
             return try await request.body.collect(upTo: limit)
         } catch is NIOTooManyBytesError {
@@ -89,7 +92,8 @@ extension Gateway {
         } catch {
             if case .tooManyMembers = error.reason {
                 throw APIError(
-                    .contentTooLarge, "The batch has more than \(limit) publications (limits.batch).", code: "limit_exceeded"
+                    .contentTooLarge, "The batch has more than \(limit) publications (limits.batch).",
+                    code: "limit_exceeded"
                 )
             }
             throw APIError(.badRequest, "The body must be a JSON array of publications: \(error).", code: "bad_json")
@@ -108,14 +112,16 @@ extension Gateway {
     private func number(_ request: Request, _ name: String, in range: ClosedRange<UInt64>) throws -> UInt64? {
         guard let text = request.uri.queryParameters[name[...]] else { return nil }
         guard let number = UInt64(text), range.contains(number) else {
-            throw APIError.badRequest("\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound), but is \"\(text)\".")
+            throw APIError.badRequest(
+                "\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound), but is \"\(text)\".")
         }
         return number
     }
 
     private func publish(_ object: JSONObject) async throws -> PublishReceipt {
         guard let name = object["subscription"]?.string else {
-            throw APIError(.badRequest, "subscription must be a string, such as \"calls.call_1\".", code: "bad_subscription")
+            throw APIError(
+                .badRequest, "subscription must be a string, such as \"calls.call_1\".", code: "bad_subscription")
         }
         guard let data = object["data"] else { throw APIError(.badRequest, "data is missing.", code: "bad_request") }
         var draft = PublicationDraft(subscription: name, data: data.raw)
@@ -130,7 +136,8 @@ extension Gateway {
         if let options = object["options"], options.kind != .null, !options.isFalsy {
             // Order and throttle would change who gets what: not doing them must not look like doing them.
             throw APIError(
-                .notImplemented, "options (order, throttle) are not supported by this version.", code: "unsupported_options"
+                .notImplemented, "options (order, throttle) are not supported by this version.",
+                code: "unsupported_options"
             )
         }
         do {
@@ -152,17 +159,19 @@ extension JSONWriter {
         self.member("status", "ok")
         self.member("subscription", subscription)
         self.member("position", page.position)
-        self.member("publications", array: { json in
-            for publication in page.publications {
-                json.element(object: { json in
-                    if let position = publication.position { json.member("offset", position.offset) }
-                    json.member("data", raw: publication.data)
-                    json.member("id", publication.id)
-                    if let publishedAt = publication.publishedAt { json.member("published_at", publishedAt) }
-                    json.member("received_at", publication.receivedAt)
-                })
-            }
-        })
+        self.member(
+            "publications",
+            array: { json in
+                for publication in page.publications {
+                    json.element(object: { json in
+                        if let position = publication.position { json.member("offset", position.offset) }
+                        json.member("data", raw: publication.data)
+                        json.member("id", publication.id)
+                        if let publishedAt = publication.publishedAt { json.member("published_at", publishedAt) }
+                        json.member("received_at", publication.receivedAt)
+                    })
+                }
+            })
         self.member("more", page.hasMore)
     }
 }

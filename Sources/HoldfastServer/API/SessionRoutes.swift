@@ -22,9 +22,11 @@ extension Gateway {
             return Response.json { json in
                 json.member("status", "ok")
                 json.member("total", total)
-                json.member("sessions", array: { json in
-                    for report in reports { json.element(object: { $0.summary(report) }) }
-                })
+                json.member(
+                    "sessions",
+                    array: { json in
+                        for report in reports { json.element(object: { $0.summary(report) }) }
+                    })
             }
         }
         api.get("sessions/:id") { _, context in
@@ -51,7 +53,9 @@ extension Gateway {
     }
 
     private static func handle(_ context: some RequestContext) throws -> SessionName.Handle {
-        guard let handle = SessionName.Handle(try context.parameters.require("id")) else { throw APIError.unknownSession }
+        guard let handle = SessionName.Handle(try context.parameters.require("id")) else {
+            throw APIError.unknownSession
+        }
         return handle
     }
 
@@ -66,8 +70,10 @@ extension Gateway {
         }
         var code = CloseCode.normal
         if let value = object["code"] {
-            guard let number = value.unsignedInteger.flatMap(UInt16.init(exactly:)), CloseCode.isValidOnWire(number) else {
-                throw APIError.badRequest("code must be a close code that may be sent, such as 4003, but is \(value.text).")
+            guard let number = value.unsignedInteger.flatMap(UInt16.init(exactly:)), CloseCode.isValidOnWire(number)
+            else {
+                throw APIError.badRequest(
+                    "code must be a close code that may be sent, such as 4003, but is \(value.text).")
             }
             code = CloseCode(rawValue: number)
         }

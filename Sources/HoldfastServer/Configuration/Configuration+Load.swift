@@ -21,7 +21,8 @@ extension Configuration {
         }
         if let root, root.mapping == nil, root.null == nil {
             throw ConfigurationError(issues: [
-                ConfigurationIssue(place: "\(file):\(root.mark?.line ?? 1)", text: "the file must be a mapping of keys to values")
+                ConfigurationIssue(
+                    place: "\(file):\(root.mark?.line ?? 1)", text: "the file must be a mapping of keys to values")
             ])
         }
         let reader = ConfigurationReader(file: file, node: root?.mapping, environment: environment)

@@ -39,7 +39,8 @@ final class ConfigurationReader {
 
     /// `ws_ping.interval` is overridden by `HOLDFAST_WS_PING_INTERVAL`.
     private func variable(_ key: String) -> String {
-        "HOLDFAST_" + (self.path + [key]).joined(separator: "_").uppercased()
+        "HOLDFAST_"
+            + (self.path + [key]).joined(separator: "_").uppercased()
             .map { $0.isLetter || $0.isNumber ? String($0) : "_" }.joined()
     }
 
@@ -133,9 +134,10 @@ final class ConfigurationReader {
         if let node, node.mapping == nil, node.null == nil {
             return self.complain(key, "must be a mapping of keys to values")
         }
-        self.read(ConfigurationReader(
-            file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment
-        ), read)
+        self.read(
+            ConfigurationReader(
+                file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment
+            ), read)
     }
 
     /// A mapping whose keys are names that the operator chose.
@@ -146,14 +148,17 @@ final class ConfigurationReader {
         for (nameNode, value) in mapping {
             guard let name = nameNode.scalar?.string else { continue }
             if value.mapping == nil, value.null == nil {
-                self.issues.append(ConfigurationIssue(
-                    place: self.place(value), text: "\(self.name(key)).\(name): must be a mapping of keys to values"
-                ))
+                self.issues.append(
+                    ConfigurationIssue(
+                        place: self.place(value), text: "\(self.name(key)).\(name): must be a mapping of keys to values"
+                    ))
                 continue
             }
-            self.read(ConfigurationReader(
-                file: self.file, node: value.mapping, path: self.path + [key, name], environment: self.environment
-            )) { read(name, $0) }
+            self.read(
+                ConfigurationReader(
+                    file: self.file, node: value.mapping, path: self.path + [key, name], environment: self.environment
+                )
+            ) { read(name, $0) }
         }
     }
 

@@ -101,14 +101,17 @@ public final class Gateway: Service {
         } catch {
             throw PublishError.refused(error)
         }
-        guard let service = self.configuration.service(name.service) else { throw PublishError.refused(.unknownService) }
+        guard let service = self.configuration.service(name.service) else {
+            throw PublishError.refused(.unknownService)
+        }
         let bytes = draft.data.readableBytes
         guard bytes <= limits.publicationBytes else {
             throw PublishError.tooLarge(limit: limits.publicationBytes, actual: bytes)
         }
         let backlog = self.shards.map(\.mailbox.count).max() ?? 0
         guard backlog < limits.fanoutBacklog else {
-            throw PublishError.busy("\(backlog) publications wait for an event loop, the limit is \(limits.fanoutBacklog)")
+            throw PublishError.busy(
+                "\(backlog) publications wait for an event loop, the limit is \(limits.fanoutBacklog)")
         }
         do {
             return try await self.broker.publish(draft, history: self.configuration.history(of: service))

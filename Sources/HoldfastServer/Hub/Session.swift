@@ -56,7 +56,9 @@ final class Session {
             self.core.outbox.append(event, now: now, limits: self.shard.limits.outbox)
         }
         guard self.transport != nil else { return }
-        guard self.queue.append(event, limit: self.shard.limits.slowConsumerBytes) else { return self.letGoOfSlowConsumer() }
+        guard self.queue.append(event, limit: self.shard.limits.slowConsumerBytes) else {
+            return self.letGoOfSlowConsumer()
+        }
         self.shard.markDirty(self)
     }
 

@@ -70,9 +70,11 @@ extension JSONWriter {
     /// `GET /api/sessions/{id}`.
     mutating func detail(_ session: SessionReport) {
         self.summary(session)
-        self.member("subscriptions", array: { json in
-            for name in session.subscriptions { json.element(name) }
-        })
+        self.member(
+            "subscriptions",
+            array: { json in
+                for name in session.subscriptions { json.element(name) }
+            })
         self.member("sent", session.sent)
         self.member("acknowledged", session.acknowledged)
         self.member("received", session.received)
@@ -81,22 +83,26 @@ extension JSONWriter {
         self.member("outbox_events", session.outboxEvents)
         self.member("outbox_bytes", session.outboxBytes)
         self.member("outbox_forgotten", session.outboxForgotten)
-        self.member("pings", object: { json in
-            json.member("sent", session.roundTrips.sent)
-            json.member("answered", session.roundTrips.answered)
-            json.member("lost", session.roundTrips.lost)
-            if let last = session.roundTrips.last { json.member("rtt_last_ms", number: last.milliseconds) }
-            if let least = session.roundTrips.least { json.member("rtt_min_ms", number: least.milliseconds) }
-            if let most = session.roundTrips.most { json.member("rtt_max_ms", number: most.milliseconds) }
-        })
+        self.member(
+            "pings",
+            object: { json in
+                json.member("sent", session.roundTrips.sent)
+                json.member("answered", session.roundTrips.answered)
+                json.member("lost", session.roundTrips.lost)
+                if let last = session.roundTrips.last { json.member("rtt_last_ms", number: last.milliseconds) }
+                if let least = session.roundTrips.least { json.member("rtt_min_ms", number: least.milliseconds) }
+                if let most = session.roundTrips.most { json.member("rtt_max_ms", number: most.milliseconds) }
+            })
         self.member("timeline_forgotten", session.timeline.forgotten)
-        self.member("timeline", array: { json in
-            for entry in session.timeline.entries {
-                json.element(object: { json in
-                    json.member("at", Timestamp.text(microseconds: entry.at))
-                    json.member("what", entry.happening.description)
-                })
-            }
-        })
+        self.member(
+            "timeline",
+            array: { json in
+                for entry in session.timeline.entries {
+                    json.element(object: { json in
+                        json.member("at", Timestamp.text(microseconds: entry.at))
+                        json.member("what", entry.happening.description)
+                    })
+                }
+            })
     }
 }

@@ -52,7 +52,9 @@ final class Shard: @unchecked Sendable {
     func start() {
         self.loop.assertInEventLoop()
         let tick = TimeAmount.microseconds(self.wheel.tick.microseconds)
-        self.sweep = self.loop.scheduleRepeatedTask(initialDelay: tick, delay: tick) { [weak self] _ in self?.sweepTimers() }
+        self.sweep = self.loop.scheduleRepeatedTask(initialDelay: tick, delay: tick) { [weak self] _ in
+            self?.sweepTimers()
+        }
     }
 
     func stop() {
@@ -69,7 +71,9 @@ final class Shard: @unchecked Sendable {
         }
         for timer in self.wheel.advance(to: now) {
             // The wheel fires up to a tick early, so that no bound is overrun; the timer sees its own deadline.
-            if let deadline = timer.deadline, deadline <= now + self.wheel.tick { timer.timerFired(now: max(now, deadline)) }
+            if let deadline = timer.deadline, deadline <= now + self.wheel.tick {
+                timer.timerFired(now: max(now, deadline))
+            }
             self.setTimer(timer)
         }
     }
@@ -195,7 +199,9 @@ final class Shard: @unchecked Sendable {
             guard subscription.waiting == nil else {
                 subscription.waiting?.append(publication)
                 subscription.waitingBytes += publication.data.readableBytes
-                if subscription.waitingBytes > self.limits.slowConsumerBytes { subscription.session?.letGoOfSlowConsumer() }
+                if subscription.waitingBytes > self.limits.slowConsumerBytes {
+                    subscription.session?.letGoOfSlowConsumer()
+                }
                 continue
             }
             guard publication.sequence > subscription.seen, let session = subscription.session else { continue }

@@ -55,7 +55,8 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         limits.maxHeaderFieldCount = 100
         // Bytes behind the handshake belong to the WebSocket: clients may send events in the same flight.
         let decoder = ByteToMessageHandler(
-            HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes, informationalResponseStrategy: .drop, limitConfiguration: limits)
+            HTTPRequestDecoder(
+                leftOverBytesStrategy: .forwardBytes, informationalResponseStrategy: .drop, limitConfiguration: limits)
         )
         let encoder = HTTPResponseEncoder()
         try pipeline.addHandlers([encoder, decoder])
@@ -145,14 +146,16 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
     // MARK: WebSocket (RFC 6455 §4.2)
 
     private func becomeWebSocket(context: ChannelHandlerContext, _ head: HTTPRequestHead) {
-        guard head.method == .GET, head.version.major == 1, head.version.minor >= 1, head.headers.contains(name: "host") else {
+        guard head.method == .GET, head.version.major == 1, head.version.minor >= 1, head.headers.contains(name: "host")
+        else {
             return self.refuse(.badRequest, "A WebSocket handshake is a GET request of HTTP/1.1 with a Host header.")
         }
         guard head.headers["connection"].contains(where: { $0.containsToken("upgrade") }) else {
             return self.refuse(.badRequest, "Connection: Upgrade is missing; a proxy may have taken it away.")
         }
         guard head.headers["sec-websocket-version"].map(\.trimmed) == ["13"] else {
-            return self.refuse(.upgradeRequired, "This gateway speaks WebSocket version 13.", [("Sec-WebSocket-Version", "13")])
+            return self.refuse(
+                .upgradeRequired, "This gateway speaks WebSocket version 13.", [("Sec-WebSocket-Version", "13")])
         }
         guard head.headers["sec-websocket-key"].count == 1,
             let key = head.headers.first(name: "sec-websocket-key")?.trimmed, WebSocketHandshake.isValid(key: key)
@@ -243,7 +246,9 @@ extension String {
     /// Whether a header's comma-separated list has the word, in any case.
     fileprivate func containsToken(_ token: String) -> Bool {
         self.split(separator: ",").contains { part in
-            part.drop { $0 == " " || $0 == "\t" }.lowercased().prefix { $0 != " " && $0 != "\t" && $0 != ";" && $0 != "/" }
+            part.drop { $0 == " " || $0 == "\t" }.lowercased().prefix {
+                $0 != " " && $0 != "\t" && $0 != ";" && $0 != "/"
+            }
                 == token[...]
         }
     }

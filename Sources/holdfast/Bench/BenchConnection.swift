@@ -84,14 +84,16 @@ final class BenchConnection: ChannelInboundHandler {
         self.counters.opened += 1
         var random = SystemRandomNumberGenerator()
         if self.isNative {
-            let hello = ByteBuffer(string: "{\"event\":\"hello\",\"version\":1,\"client\":{\"name\":\"holdfast-bench\"}}")
+            let hello = ByteBuffer(
+                string: "{\"event\":\"hello\",\"version\":1,\"client\":{\"name\":\"holdfast-bench\"}}")
             context.write(self.wrapOutboundOut(WebSocketFrame.masked(.text, hello, mask: random.next())), promise: nil)
         }
         let subscribe = JSONWriter.object { json in
             json.member("event", "subscribe")
             json.member("subscription", self.subscription)
         }
-        context.writeAndFlush(self.wrapOutboundOut(WebSocketFrame.masked(.text, subscribe, mask: random.next())), promise: nil)
+        context.writeAndFlush(
+            self.wrapOutboundOut(WebSocketFrame.masked(.text, subscribe, mask: random.next())), promise: nil)
         return true
     }
 

@@ -39,7 +39,9 @@ struct BenchConnections: AsyncParsableCommand {
             throw ExitCode.failure
         }
         let cpu = (after.cpu - before.cpu) * 1_000_000 / Double(self.count)
-        let memory = before.memory.flatMap { start in after.memory.map { Double($0 - start) / 1024 / Double(self.count) } }
+        let memory = before.memory.flatMap { start in
+            after.memory.map { Double($0 - start) / 1024 / Double(self.count) }
+        }
         if self.options.json {
             printNow(
                 "{\"sessions\":\(self.count),\"threads\":\(self.options.threads),\"cpu_us_per_connect\":\(cpu.text(1)),"

@@ -134,7 +134,9 @@ struct BenchFanout: AsyncParsableCommand {
         let start = ContinuousClock.now
         try await body()
         let deliveries = publications * self.subscribers
-        try await wait(for: "every delivery has arrived", seconds: 60) { try await clients.snapshot().frames >= deliveries }
+        try await wait(for: "every delivery has arrived", seconds: 60) {
+            try await clients.snapshot().frames >= deliveries
+        }
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         let after = try await server.usage()
         let snapshot = try await clients.snapshot()

@@ -6,9 +6,13 @@ import Testing
 @Suite struct OutboxTests {
     private static let wide = Outbox.Limits(bytes: 1000, events: 100, age: .seconds(300))
 
-    private func outbox(_ events: [EncodedEvent], _ limits: Outbox.Limits = OutboxTests.wide, every seconds: Double = 0) -> Outbox {
+    private func outbox(_ events: [EncodedEvent], _ limits: Outbox.Limits = OutboxTests.wide, every seconds: Double = 0)
+        -> Outbox
+    {
         var outbox = Outbox()
-        for (index, event) in events.enumerated() { outbox.append(event, now: at(Double(index) * seconds), limits: limits) }
+        for (index, event) in events.enumerated() {
+            outbox.append(event, now: at(Double(index) * seconds), limits: limits)
+        }
         return outbox
     }
 

@@ -29,7 +29,9 @@ import Testing
         #expect(queue.append(event(bytes: 100), limit: 0) == true)
     }
 
-    @Test(arguments: [(0, 1), (9, 1), (10, 1), (29, 1), (30, 2), (59, 2), (60, 3), (61, 3), (99, 3), (100, 4), (1000, 4)])
+    @Test(arguments: [
+        (0, 1), (9, 1), (10, 1), (29, 1), (30, 2), (59, 2), (60, 3), (61, 3), (99, 3), (100, 4), (1000, 4),
+    ])
     func countAtMost(_ bytes: Int, _ count: Int) {
         #expect(self.queue([10, 20, 30, 40]).count(atMost: bytes) == count)
     }

@@ -39,7 +39,8 @@ import Testing
 
     @Test func theShortestTimeToLive() {
         var (session, _) = self.makeOpen()
-        #expect(session.detach(now: at(5), ttl: Span(microseconds: 1)) == .wait(until: Instant(microseconds: 5_000_001)))
+        #expect(
+            session.detach(now: at(5), ttl: Span(microseconds: 1)) == .wait(until: Instant(microseconds: 5_000_001)))
     }
 
     /// A client may take the session over while its old transport still seems to work.

@@ -37,7 +37,9 @@ import Testing
                 wheel.cancel(timer)
             default:
                 now += Int64.random(in: 0...20, using: &generator)
-                if Int.random(in: 0..<50, using: &generator) == 0 { now += Int64.random(in: 100...400, using: &generator) }
+                if Int.random(in: 0..<50, using: &generator) == 0 {
+                    now += Int64.random(in: 100...400, using: &generator)
+                }
                 for timer in wheel.advance(to: Instant(microseconds: now)) {
                     guard let deadline = timer.deadline else {
                         Issue.record("a cancelled timer fired")

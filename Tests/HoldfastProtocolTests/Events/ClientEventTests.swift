@@ -9,7 +9,8 @@ import Testing
     @Test(arguments: [
         ("auth", ClientEvent.Name.auth, true), ("subscribe", .subscribe, true), ("message", .message, true),
         ("unsubscribe", .unsubscribe, true), ("ping", .ping, false), ("hello", .hello, false), ("probe", .probe, false),
-        ("pong", .pong, false), ("ack", .ack, false), ("goaway", .other("goaway"), false), ("Ping", .other("Ping"), true), ("", .other(""), true),
+        ("pong", .pong, false), ("ack", .ack, false), ("goaway", .other("goaway"), false),
+        ("Ping", .other("Ping"), true), ("", .other(""), true),
         ("dance", .other("dance"), true),
     ])
     func namesAndCounting(_ text: String, _ name: ClientEvent.Name, _ isCounted: Bool) throws {
@@ -28,14 +29,20 @@ import Testing
     @Test func lengthOfTheName() throws {
         for (unit, name) in [("a", "bytes"), ("é", "two bytes"), ("😀", "four bytes"), ("e\u{301}", "two code points")] {
             let count = 40 / unit.unicodeScalars.count
-            #expect(throws: Never.self, "\(name)") { try self.event("{\"event\":\"\(String(repeating: unit, count: count))\"}") }
-            #expect(throws: ProtocolError.badEvent, "\(name)") { try self.event("{\"event\":\"\(String(repeating: unit, count: count))x\"}") }
+            #expect(throws: Never.self, "\(name)") {
+                try self.event("{\"event\":\"\(String(repeating: unit, count: count))\"}")
+            }
+            #expect(throws: ProtocolError.badEvent, "\(name)") {
+                try self.event("{\"event\":\"\(String(repeating: unit, count: count))x\"}")
+            }
         }
     }
 
     @Test(arguments: [
-        "", "null", "[]", "\"event\"", "{}", "{\"event\":null}", "{\"event\":1}", "{\"event\":[\"ping\"]}", "{\"Event\":\"ping\"}",
-        "{\"event\":\"\\ud800\"}", "{\"event\":\"ping\"}}", "{\"event\":\"ping\",}", "{\"event\":\"ping\"", "{\"data\":{\"event\":\"ping\"}}",
+        "", "null", "[]", "\"event\"", "{}", "{\"event\":null}", "{\"event\":1}", "{\"event\":[\"ping\"]}",
+        "{\"Event\":\"ping\"}",
+        "{\"event\":\"\\ud800\"}", "{\"event\":\"ping\"}}", "{\"event\":\"ping\",}", "{\"event\":\"ping\"",
+        "{\"data\":{\"event\":\"ping\"}}",
     ])
     func noEvent(_ text: String) {
         #expect(throws: ProtocolError.badEvent) { try self.event(text) }
@@ -45,16 +52,24 @@ import Testing
         #expect(try self.event(#"{"event":"ping"}"#).received() == nil)
         #expect(try self.event(#"{"event":"ping","received":17}"#).received() == 17)
         for bad in ["-1", "1.0", "\"1\"", "null", "18446744073709551616", "{}"] {
-            #expect(throws: ProtocolError.badCount) { try self.event("{\"event\":\"ping\",\"received\":\(bad)}").received() }
+            #expect(throws: ProtocolError.badCount) {
+                try self.event("{\"event\":\"ping\",\"received\":\(bad)}").received()
+            }
         }
     }
 
     @Test func id() throws {
         #expect(try self.event(#"{"event":"x"}"#).id() == nil)
-        for good in ["1", "-7", "0", "9223372036854775807", "-9223372036854775808", "\"\"", "\"\\u0061\"", "\"\(String(repeating: "é", count: 64))\""] {
+        for good in [
+            "1", "-7", "0", "9223372036854775807", "-9223372036854775808", "\"\"", "\"\\u0061\"",
+            "\"\(String(repeating: "é", count: 64))\"",
+        ] {
             #expect(try self.event("{\"event\":\"x\",\"id\":\(good)}").id()?.text == good)
         }
-        for bad in ["1.0", "1e3", "9223372036854775808", "null", "true", "[]", "{}", "\"\\ud800\"", "\"\(String(repeating: "é", count: 65))\""] {
+        for bad in [
+            "1.0", "1e3", "9223372036854775808", "null", "true", "[]", "{}", "\"\\ud800\"",
+            "\"\(String(repeating: "é", count: 65))\"",
+        ] {
             #expect(throws: ProtocolError.badID) { try self.event("{\"event\":\"x\",\"id\":\(bad)}").id() }
         }
     }
@@ -64,7 +79,8 @@ import Testing
         #expect(try self.event(#"{"event":"ping","data":1}"#).pingData == nil)
         #expect(try self.event(#"{"event":"ping","data":""}"#).pingData == "")
         for (sent, kept) in [(127, 127), (128, 128), (129, 128), (5000, 128)] {
-            let data = try self.event("{\"event\":\"ping\",\"data\":\"\(String(repeating: "😀", count: sent))\"}").pingData
+            let data = try self.event("{\"event\":\"ping\",\"data\":\"\(String(repeating: "😀", count: sent))\"}")
+                .pingData
             #expect(data?.unicodeScalars.count == kept)
         }
         // Cut between the code points of what people see as one character.
@@ -75,7 +91,11 @@ import Testing
     @Test func limitsApply() throws {
         let text = ByteBuffer(string: "{\"event\":\"x\",\"data\":[[1]]}")
         #expect(throws: Never.self) { try ClientEvent(parsing: text, limits: JSONLimits(depth: 3, members: 2)) }
-        #expect(throws: ProtocolError.badEvent) { try ClientEvent(parsing: text, limits: JSONLimits(depth: 2, members: 2)) }
-        #expect(throws: ProtocolError.badEvent) { try ClientEvent(parsing: text, limits: JSONLimits(depth: 3, members: 1)) }
+        #expect(throws: ProtocolError.badEvent) {
+            try ClientEvent(parsing: text, limits: JSONLimits(depth: 2, members: 2))
+        }
+        #expect(throws: ProtocolError.badEvent) {
+            try ClientEvent(parsing: text, limits: JSONLimits(depth: 3, members: 1))
+        }
     }
 }

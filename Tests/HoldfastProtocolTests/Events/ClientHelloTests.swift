@@ -32,14 +32,17 @@ import Testing
         #expect(hello.resume?.session == nil)
     }
 
-    @Test(arguments: ["", ",\"version\":2", ",\"version\":0", ",\"version\":\"1\"", ",\"version\":1.0", ",\"version\":null"])
+    @Test(arguments: [
+        "", ",\"version\":2", ",\"version\":0", ",\"version\":\"1\"", ",\"version\":1.0", ",\"version\":null",
+    ])
     func versions(_ members: String) {
         #expect(throws: ProtocolError.unsupportedVersion) { try self.hello(members) }
     }
 
     @Test(arguments: [
         "1", "\"\"", "[]", "{}", "{\"session\":\"NAME\"}", "{\"received\":1}", "{\"session\":1,\"received\":1}",
-        "{\"session\":\"NAME\",\"received\":-1}", "{\"session\":\"NAME\",\"received\":\"1\"}", "{\"session\":\"NAME\",\"received\":null}",
+        "{\"session\":\"NAME\",\"received\":-1}", "{\"session\":\"NAME\",\"received\":\"1\"}",
+        "{\"session\":\"NAME\",\"received\":null}",
     ])
     func badResume(_ resume: String) {
         let text = resume.replacing("NAME", with: Self.name)
@@ -47,14 +50,26 @@ import Testing
     }
 
     @Test(arguments: [
-        ("{\"name\":\"a\"}", "a" as String?), ("{\"version\":\"1\"}", "1"), ("{}", nil), ("[]", nil), ("1", nil), ("{\"name\":1}", nil),
+        ("{\"name\":\"a\"}", "a" as String?), ("{\"version\":\"1\"}", "1"), ("{}", nil), ("[]", nil), ("1", nil),
+        ("{\"name\":1}", nil),
     ])
     func clients(_ client: String, _ expected: String?) throws {
         #expect(try self.hello(",\"version\":1,\"client\":\(client)").client == expected)
     }
 
+    @Test func namesOfClientsAreCutToCodePoints() throws {
+        let client = try self.hello(
+            ",\"version\":1,\"client\":{\"name\":\"\(String(repeating: "e\u{301}", count: 64))\"}"
+        ).client
+        withKnownIssue("prefix(64) counts characters, which have no bound") {
+            #expect(client?.unicodeScalars.count == 64)
+        }
+    }
+
     @Test func namesOfClientsAreCut() throws {
         let long = String(repeating: "n", count: 65)
-        #expect(try self.hello(",\"version\":1,\"client\":{\"name\":\"\(long)\",\"version\":\"\(long)\"}").client?.count == 64 + 1 + 64)
+        #expect(
+            try self.hello(",\"version\":1,\"client\":{\"name\":\"\(long)\",\"version\":\"\(long)\"}").client?.count
+                == 64 + 1 + 64)
     }
 }

@@ -5,9 +5,12 @@ import Testing
 
 @Suite struct PositionTests {
     @Test(arguments: [
-        (#"{"epoch":"k3f9","offset":41}"#, Position(epoch: "k3f9", offset: 41) as Position?), (#"{"offset":0,"epoch":"","x":[]}"#, Position(epoch: "", offset: 0)),
-        (#"{"epoch":"k"}"#, nil), (#"{"offset":1}"#, nil), (#"{"epoch":1,"offset":1}"#, nil), (#"{"epoch":"k","offset":-1}"#, nil),
-        (#"{"epoch":"k","offset":"1"}"#, nil), (#"{"epoch":"k","offset":1.0}"#, nil), ("[]", nil), ("null", nil), ("41", nil),
+        (#"{"epoch":"k3f9","offset":41}"#, Position(epoch: "k3f9", offset: 41) as Position?),
+        (#"{"offset":0,"epoch":"","x":[]}"#, Position(epoch: "", offset: 0)),
+        (#"{"epoch":"k"}"#, nil), (#"{"offset":1}"#, nil), (#"{"epoch":1,"offset":1}"#, nil),
+        (#"{"epoch":"k","offset":-1}"#, nil),
+        (#"{"epoch":"k","offset":"1"}"#, nil), (#"{"epoch":"k","offset":1.0}"#, nil), ("[]", nil), ("null", nil),
+        ("41", nil),
     ])
     func reads(_ text: String, _ position: Position?) throws {
         #expect(Position(try JSONValue(parsing: ByteBuffer(string: text))) == position)

@@ -6,14 +6,18 @@ import Testing
 /// The texts to the letter: SocketShark's clients may look at them.
 @Suite struct ServerEventTests {
     private func hello(received: UInt64?) throws -> String {
-        String(buffer: ServerEvent.hello(ServerEvent.Hello(
-            session: try #require(SessionName("00000000000000ff.0123456789abcdeffedcba9876543210")), received: received,
-            heartbeat: .init(), spread: 2.5, sessionTTL: 60, node: "n\"1"
-        )))
+        String(
+            buffer: ServerEvent.hello(
+                ServerEvent.Hello(
+                    session: try #require(SessionName("00000000000000ff.0123456789abcdeffedcba9876543210")),
+                    received: received,
+                    heartbeat: .init(), spread: 2.5, sessionTTL: 60, node: "n\"1"
+                )))
     }
 
     @Test func hello() throws {
-        let rest = #""heartbeat":{"interval":4,"hidden_interval":25,"timeout":5},"spread":2.5,"session_ttl":60,"node":"n\"1"}"#
+        let rest =
+            #""heartbeat":{"interval":4,"hidden_interval":25,"timeout":5},"spread":2.5,"session_ttl":60,"node":"n\"1"}"#
         let begin = #"{"event":"hello","status":"ok","session":"00000000000000ff.0123456789abcdeffedcba9876543210","#
         #expect(try self.hello(received: nil) == begin + #""resumed":false,"# + rest)
         #expect(try self.hello(received: 0) == begin + #""resumed":true,"received":0,"# + rest)
@@ -23,7 +27,9 @@ import Testing
     @Test func small() {
         #expect(String(buffer: ServerEvent.probe) == #"{"event":"probe","status":"ok"}"#)
         #expect(String(buffer: ServerEvent.pong(data: nil, received: nil)) == #"{"event":"pong","data":null}"#)
-        #expect(String(buffer: ServerEvent.pong(data: "a\n", received: 5)) == #"{"event":"pong","data":"a\n","received":5}"#)
+        #expect(
+            String(buffer: ServerEvent.pong(data: "a\n", received: 5)) == #"{"event":"pong","data":"a\n","received":5}"#
+        )
         #expect(String(buffer: ServerEvent.ack(received: .max)) == #"{"event":"ack","received":18446744073709551615}"#)
         #expect(
             String(buffer: ServerEvent.goaway(reason: "drain", retryAfter: 0...20.5))
@@ -61,7 +67,9 @@ import Testing
             String(buffer: ServerEvent.reply(try self.fullReply(nil), dialect: .native))
                 == plain + #","id":7,"recovered":true,"position":{"epoch":"k","offset":3}}"#
         )
-        #expect(String(buffer: ServerEvent.reply(.init(event: "auth"), dialect: .native)) == #"{"event":"auth","status":"ok"}"#)
+        #expect(
+            String(buffer: ServerEvent.reply(.init(event: "auth"), dialect: .native))
+                == #"{"event":"auth","status":"ok"}"#)
     }
 
     @Test func errorReplies() {
@@ -71,7 +79,8 @@ import Testing
         #expect(String(buffer: ServerEvent.reply(bad, dialect: .native)) == text + #","code":"bad_event"}"#)
         let limit = ServerEvent.Reply(event: "subscribe", error: .limitExceeded("N", limit: 3, actual: 4))
         #expect(
-            String(buffer: ServerEvent.reply(limit, dialect: .plain)) == #"{"event":"subscribe","status":"error","error":"N is over the limit of 3: 4."}"#
+            String(buffer: ServerEvent.reply(limit, dialect: .plain))
+                == #"{"event":"subscribe","status":"error","error":"N is over the limit of 3: 4."}"#
         )
         #expect(
             String(buffer: ServerEvent.reply(limit, dialect: .native))
@@ -80,8 +89,10 @@ import Testing
     }
 
     @Test(arguments: [
-        (ProtocolError.badEvent, "Messages must be JSON and contain an event field."), (.unknownEvent, "Event not found."),
-        (.badSubscription, "Invalid subscription format."), (.unknownService, "Invalid service."), (.alreadySubscribed, "Already subscribed."),
+        (ProtocolError.badEvent, "Messages must be JSON and contain an event field."),
+        (.unknownEvent, "Event not found."),
+        (.badSubscription, "Invalid subscription format."), (.unknownService, "Invalid service."),
+        (.alreadySubscribed, "Already subscribed."),
         (.notSubscribed, "Subscription does not exist."), (.authenticationRequired, "Authentication required."),
         (.unsupportedMethod, "Authentication method unsupported."),
     ])

@@ -4,7 +4,8 @@ import Testing
 
 @Suite struct SubscriptionNameTests {
     @Test(arguments: [
-        ("calls.call_1", "calls", "call_1"), ("a.b", "a", "b"), ("a.b.c", "a", "b.c"), ("a..", "a", "."), ("é.ü", "é", "ü"), ("a. ", "a", " "),
+        ("calls.call_1", "calls", "call_1"), ("a.b", "a", "b"), ("a.b.c", "a", "b.c"), ("a..", "a", "."),
+        ("é.ü", "é", "ü"), ("a. ", "a", " "),
         ("e\u{301}.x", "e\u{301}", "x"), ("😀.😀", "😀", "😀"),
     ])
     func parts(_ text: String, _ service: String, _ topic: String) throws {
@@ -12,6 +13,25 @@ import Testing
         #expect(name.text == text)
         #expect(name.service == service)
         #expect(name.topic == topic)
+    }
+
+    /// A dot is a dot, whatever code point follows: SocketShark splits code points, not what people see as characters.
+    @Test(arguments: ["a.\u{301}b", "a.b\u{301}"])
+    func combiningCharacters(_ text: String) throws {
+        func check() throws {
+            let name = try SubscriptionName(text, limit: 256)
+            #expect(name.service == "a")
+            #expect(Array(name.topic.utf8) == Array(text.utf8.dropFirst(2)))
+        }
+        if text.unicodeScalars.last == "\u{301}" { return try check() }
+        withKnownIssue("firstIndex(of: \".\") compares whole characters") { try check() }
+    }
+
+    /// Names that are not the same bytes are not the same name.
+    @Test func namesAreBytes() throws {
+        let composed = try SubscriptionName("a.\u{E9}", limit: 256)
+        let decomposed = try SubscriptionName("a.e\u{301}", limit: 256)
+        withKnownIssue("String compares by canonical equivalence") { #expect(composed != decomposed) }
     }
 
     @Test(arguments: ["", ".", "a", "a.", ".b", "..", ".a.b"])
@@ -23,7 +43,9 @@ import Testing
     func limit(_ limit: Int) throws {
         let text = "a." + String(repeating: "b", count: limit - 2)
         #expect(try SubscriptionName(text, limit: limit).text == text)
-        #expect(throws: ProtocolError.limitExceeded("The subscription's length in bytes", limit: limit, actual: limit + 1)) {
+        #expect(
+            throws: ProtocolError.limitExceeded("The subscription's length in bytes", limit: limit, actual: limit + 1)
+        ) {
             try SubscriptionName(text + "b", limit: limit)
         }
     }

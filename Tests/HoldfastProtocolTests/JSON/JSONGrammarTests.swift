@@ -7,7 +7,8 @@ import Testing
 @Suite struct JSONGrammarTests {
     @Test(arguments: [
         ("{}", JSONValue.Kind.object), ("{ }", .object), ("{\"a\":1}", .object), ("{\"a\" : [ ] , \"b\":{}}", .object),
-        ("{\"\":\"\"}", .object), ("[]", .array), ("[ \t\r\n]", .array), ("[1,2 , 3]", .array), ("[[],[[]],{}]", .array),
+        ("{\"\":\"\"}", .object), ("[]", .array), ("[ \t\r\n]", .array), ("[1,2 , 3]", .array),
+        ("[[],[[]],{}]", .array),
         ("[{\"a\":[{\"b\":null}]}]", .array), ("\"\"", .string), ("\"a\"", .string), ("\"\\\"\"", .string),
         ("\"\\\\\\/\\b\\f\\n\\r\\t\\u00eF\"", .string), ("\"\u{7F}\u{80}\u{7FF}\u{FFFF}\u{10FFFF}\"", .string),
         ("\"\\ud800\"", .string), ("0", .number), ("-0", .number), ("10", .number), ("-1", .number), ("0.0", .number),
@@ -31,11 +32,13 @@ import Testing
         ("[", .unexpectedEnd, 1), ("[1", .unexpectedEnd, 2), ("[1,", .unexpectedEnd, 3),
         ("{\"a\"", .unexpectedEnd, 4), ("{\"a\":", .unexpectedEnd, 5), ("{\"a\":1", .unexpectedEnd, 6),
         ("{\"a\":1,", .unexpectedEnd, 7), ("\"", .unexpectedEnd, 1), ("\"abc", .unexpectedEnd, 4),
-        ("\"\\", .unexpectedEnd, 2), ("\"\\u12", .unexpectedEnd, 5), ("tru", .unexpectedEnd, 3), ("n", .unexpectedEnd, 1),
+        ("\"\\", .unexpectedEnd, 2), ("\"\\u12", .unexpectedEnd, 5), ("tru", .unexpectedEnd, 3),
+        ("n", .unexpectedEnd, 1),
         ("[1,]", .unexpectedByte(0x5D), 3), ("[,1]", .unexpectedByte(0x2C), 1), ("[1 2]", .unexpectedByte(0x32), 3),
         ("[1}", .unexpectedByte(0x7D), 2), ("{]", .unexpectedByte(0x5D), 1), ("{1:2}", .unexpectedByte(0x31), 1),
         ("{\"a\" 1}", .unexpectedByte(0x31), 5), ("{\"a\":}", .unexpectedByte(0x7D), 5),
-        ("{\"a\":1,}", .unexpectedByte(0x7D), 7), ("{,}", .unexpectedByte(0x2C), 1), ("{a:1}", .unexpectedByte(0x61), 1),
+        ("{\"a\":1,}", .unexpectedByte(0x7D), 7), ("{,}", .unexpectedByte(0x2C), 1),
+        ("{a:1}", .unexpectedByte(0x61), 1),
         ("{\"a\":1 \"b\":2}", .unexpectedByte(0x22), 7), ("[1]]", .trailingBytes, 3), ("1 2", .trailingBytes, 2),
         ("{}{}", .trailingBytes, 2), ("\u{FEFF}1", .unexpectedByte(0xEF), 0), ("'a'", .unexpectedByte(0x27), 0),
         ("True", .unexpectedByte(0x54), 0), ("trUe", .unexpectedByte(0x55), 2), ("nul1", .unexpectedByte(0x31), 3),
@@ -46,7 +49,8 @@ import Testing
         ("0x1", .trailingBytes, 1), ("1_000", .trailingBytes, 1), ("[-]", .invalidNumber, 1),
         ("\"\\x\"", .invalidEscape, 1), ("\"\\u12g4\"", .invalidEscape, 1), ("\"\\U0041\"", .invalidEscape, 1),
         ("\"\n\"", .controlCharacterInString, 1), ("\"a\u{0}\"", .controlCharacterInString, 2),
-        ("\"\u{1F}\"", .controlCharacterInString, 1), ("[1/**/]", .unexpectedByte(0x2F), 2), ("\u{B}1", .unexpectedByte(0x0B), 0),
+        ("\"\u{1F}\"", .controlCharacterInString, 1), ("[1/**/]", .unexpectedByte(0x2F), 2),
+        ("\u{B}1", .unexpectedByte(0x0B), 0),
     ])
     func refuses(_ text: String, _ reason: JSONError.Reason, _ offset: Int) {
         let buffer = ByteBuffer(string: text)
@@ -80,11 +84,13 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        [0x22, 0xC3, 0x22], [0x22, 0xC3, 0x5C, 0x6E, 0x22], [0x22, 0x80, 0x22], [0x22, 0xC0, 0x80, 0x22],
-        [0x22, 0xED, 0xA0, 0x80, 0x22], [0x22, 0xE2, 0x82, 0x22], [0x22, 0xF4, 0x90, 0x80, 0x80, 0x22], [0x22, 0xFF, 0x22],
-        [0x22, 0xE2, 0x82, 0x61, 0x22],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x22, 0xC3, 0x22], [0x22, 0xC3, 0x5C, 0x6E, 0x22], [0x22, 0x80, 0x22], [0x22, 0xC0, 0x80, 0x22],
+            [0x22, 0xED, 0xA0, 0x80, 0x22], [0x22, 0xE2, 0x82, 0x22], [0x22, 0xF4, 0x90, 0x80, 0x80, 0x22],
+            [0x22, 0xFF, 0x22],
+            [0x22, 0xE2, 0x82, 0x61, 0x22],
+        ] as [[UInt8]])
     func invalidUTF8(_ bytes: [UInt8]) {
         var reason: JSONError.Reason?
         do { _ = try JSONValue(parsing: ByteBuffer(bytes: bytes)) } catch { reason = error.reason }

@@ -18,7 +18,9 @@ import Testing
                 _ = try JSONValue(parsing: self.nested(limit / step, open: open, close: close), limits: limits)
             }
             var reason: JSONError.Reason?
-            do { _ = try JSONValue(parsing: self.nested(limit / step + 1, open: open, close: close), limits: limits) } catch {
+            do {
+                _ = try JSONValue(parsing: self.nested(limit / step + 1, open: open, close: close), limits: limits)
+            } catch {
                 reason = error.reason
             }
             #expect(reason == .tooDeep(limit: limit))
@@ -40,7 +42,9 @@ import Testing
             let kinds = (0..<depth).map { _ in Bool.random(using: &generator) }
             let open = kinds.map { $0 ? "{\"k\":" : "[" }.joined()
             let close = kinds.reversed().map { $0 ? "}" : "]" }
-            #expect(try JSONValue(parsing: ByteBuffer(string: open + "0" + close.joined())).kind == (kinds[0] ? .object : .array))
+            #expect(
+                try JSONValue(parsing: ByteBuffer(string: open + "0" + close.joined())).kind
+                    == (kinds[0] ? .object : .array))
             let wrong = Int.random(in: 0..<depth, using: &generator)
             var broken = close
             broken[wrong] = broken[wrong] == "}" ? "]" : "}"

@@ -7,8 +7,10 @@ import Testing
     private func value(_ text: String) throws -> JSONValue { try JSONValue(parsing: ByteBuffer(string: text)) }
 
     @Test(arguments: [
-        ("\"\"", ""), ("\"a\"", "a"), ("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\u{8}\u{C}\n\r\t"), ("\"\\u0000\"", "\u{0}"),
-        ("\"\\u00e9\\u20AC\"", "é€"), ("\"é€😀\"", "é€😀"), ("\"\\uD83D\\uDE00\"", "😀"), ("\"\\ud800\\udc00\"", "\u{10000}"),
+        ("\"\"", ""), ("\"a\"", "a"), ("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\u{8}\u{C}\n\r\t"),
+        ("\"\\u0000\"", "\u{0}"),
+        ("\"\\u00e9\\u20AC\"", "é€"), ("\"é€😀\"", "é€😀"), ("\"\\uD83D\\uDE00\"", "😀"),
+        ("\"\\ud800\\udc00\"", "\u{10000}"),
         ("\"\\udbff\\udfff\"", "\u{10FFFF}"), ("\"\\uFFFF\"", "\u{FFFF}"), ("\"a\\u0062c\\n\"", "abc\n"),
         ("\"\\\\u0041\"", "\\u0041"),
     ])
@@ -18,7 +20,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800x\"", "\"\\ud800\\n\"", "\"\\ud800\\u0041\"", "\"\\ud800\\ud800\\udc00\"",
+        "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800x\"", "\"\\ud800\\n\"", "\"\\ud800\\u0041\"",
+        "\"\\ud800\\ud800\\udc00\"",
         "\"\\udc00\\ud800\"",
     ])
     func loneSurrogatesHaveNoText(_ text: String) throws {
@@ -29,16 +32,24 @@ import Testing
     }
 
     @Test(arguments: [
-        ("0", 0 as UInt64?), ("7", 7), ("18446744073709551615", .max), ("18446744073709551616", nil), ("-1", nil), ("1.0", nil),
+        ("0", 0 as UInt64?), ("7", 7), ("18446744073709551615", .max), ("18446744073709551616", nil), ("-1", nil),
+        ("1.0", nil),
         ("1e3", nil), ("\"1\"", nil), ("true", nil), ("null", nil), ("[]", nil),
     ])
     func unsignedIntegers(_ text: String, _ number: UInt64?) throws {
         #expect(try self.value(text).unsignedInteger == number)
     }
 
+    @Test func aMinusIsNoUnsignedInteger() throws {
+        let value = try self.value("-0")
+        withKnownIssue("UInt64(\"-0\") is 0") { #expect(value.unsignedInteger == nil) }
+    }
+
     @Test(arguments: [
-        ("null", true), ("false", true), ("true", false), ("0", true), ("-0", true), ("0.0", true), ("0e5", true), ("-0.0E-3", true),
-        ("1", false), ("0.1", false), ("-1", false), ("\"\"", true), ("\"0\"", false), ("\" \"", false), ("\"false\"", false), ("[]", true),
+        ("null", true), ("false", true), ("true", false), ("0", true), ("-0", true), ("0.0", true), ("0e5", true),
+        ("-0.0E-3", true),
+        ("1", false), ("0.1", false), ("-1", false), ("\"\"", true), ("\"0\"", false), ("\" \"", false),
+        ("\"false\"", false), ("[]", true),
         ("[ \n\t\r]", true), ("[0]", false), ("[[]]", false), ("{}", true), ("{ }", true), ("{\"a\":null}", false),
     ])
     func falsyLikePython(_ text: String, _ isFalsy: Bool) throws {
@@ -54,7 +65,8 @@ import Testing
 
     /// What Python's and JavaScript's libraries would change when they decode and encode.
     @Test(arguments: [
-        "1.0", "1e0", "100000000000000000000001", "0.10000000000000000000000001", "\"\\u0041\\/\"", "{\"b\":1,\"a\":2,\"b\":3}",
+        "1.0", "1e0", "100000000000000000000001", "0.10000000000000000000000001", "\"\\u0041\\/\"",
+        "{\"b\":1,\"a\":2,\"b\":3}",
         "[ 1 ,\n2 ]", "-0", "\"\\ud800\"",
     ])
     func rawBytesAreKept(_ text: String) throws {

@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct JSONWriterTests {
     @Test func everyControlCharacterAndBeyond() throws {
-        for scalar in (0...0x2FF).compactMap(Unicode.Scalar.init) + ["\u{2028}", "\u{FFFF}", "\u{10000}", "\u{10FFFF}"] {
+        for scalar in (0...0x2FF).compactMap(Unicode.Scalar.init) + ["\u{2028}", "\u{FFFF}", "\u{10000}", "\u{10FFFF}"]
+        {
             let text = "a\(Character(scalar))b"
             var buffer = ByteBuffer()
             buffer.writeJSONString(text)
@@ -29,12 +30,14 @@ import Testing
             json.memberNull("n")
             json.member("o", object: { $0.member("in", false) })
             json.member("e", object: { _ in })
-            json.member("a", array: { json in
-                json.element("t")
-                json.element(number: 1.5)
-                json.element(raw: ByteBuffer(string: "[ 1]"))
-                json.element(object: { $0.member("k", 0) })
-            })
+            json.member(
+                "a",
+                array: { json in
+                    json.element("t")
+                    json.element(number: 1.5)
+                    json.element(raw: ByteBuffer(string: "[ 1]"))
+                    json.element(object: { $0.member("k", 0) })
+                })
             json.member("l", 1)
         }
         #expect(

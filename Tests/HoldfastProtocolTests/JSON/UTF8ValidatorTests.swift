@@ -15,7 +15,8 @@ import Testing
 
     private func inTwoPieces(_ bytes: [UInt8], at cut: Int) -> Bool {
         var validator = UTF8Validator()
-        return bytes[..<cut].withUnsafeBytes { validator.consume($0) } && bytes[cut...].withUnsafeBytes { validator.consume($0) }
+        return bytes[..<cut].withUnsafeBytes { validator.consume($0) }
+            && bytes[cut...].withUnsafeBytes { validator.consume($0) }
             && validator.isAtBoundary
     }
 
@@ -28,7 +29,8 @@ import Testing
 
     @Test func everyScalar() {
         var checked = 0
-        for value in (0...0x10FFFF as ClosedRange<UInt32>) where value < 0x3000 || value > 0xD000 && value < 0x1_0100 || value % 61 == 0 || value > 0x10_FF00 {
+        for value in (0...0x10FFFF as ClosedRange<UInt32>)
+        where value < 0x3000 || value > 0xD000 && value < 0x1_0100 || value % 61 == 0 || value > 0x10_FF00 {
             guard let scalar = Unicode.Scalar(value) else { continue }
             checked += 1
             if !self.byteByByte(Array(String(scalar).utf8)) { Issue.record("refused U+\(String(value, radix: 16))") }
@@ -39,12 +41,16 @@ import Testing
     @Test func everyOneAndTwoBytes() {
         for first in UInt8.min...UInt8.max {
             if !self.check([first]) { Issue.record("\(first)") }
-            for second in UInt8.min...UInt8.max where !self.check([first, second]) { Issue.record("\(first) \(second)") }
+            for second in UInt8.min...UInt8.max where !self.check([first, second]) {
+                Issue.record("\(first) \(second)")
+            }
         }
     }
 
     @Test func everyInterestingSequenceOfThreeAndFour() {
-        let leads: [UInt8] = [0x7F, 0x80, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
+        let leads: [UInt8] = [
+            0x7F, 0x80, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF,
+        ]
         let next: [UInt8] = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xED, 0xF4, 0xFF]
         var checked = 0
         for lead in leads {
@@ -76,7 +82,9 @@ import Testing
     }
 
     /// Refused at the first byte that makes it certain, not at the end.
-    @Test(arguments: [[0xC0], [0xC1], [0xE0, 0x9F], [0xED, 0xA0], [0xF0, 0x8F], [0xF4, 0x90], [0xF5], [0x80]] as [[UInt8]])
+    @Test(
+        arguments: [[0xC0], [0xC1], [0xE0, 0x9F], [0xED, 0xA0], [0xF0, 0x8F], [0xF4, 0x90], [0xF5], [0x80]] as [[UInt8]]
+    )
     func failsFast(_ bytes: [UInt8]) {
         var validator = UTF8Validator()
         for byte in bytes.dropLast() { #expect(validator.consume(byte) == true) }

@@ -24,8 +24,10 @@ import Testing
 
     @Test func ownCodesMayBeSent() {
         for code: CloseCode in [
-            .normal, .goingAway, .protocolError, .unsupportedData, .invalidPayload, .policyViolation, .messageTooBig, .internalError,
-            .serviceRestart, .sessionReplaced, .authenticationExpired, .forbidden, .slowConsumer, .heartbeatTimeout, .drain, .rateLimited,
+            .normal, .goingAway, .protocolError, .unsupportedData, .invalidPayload, .policyViolation, .messageTooBig,
+            .internalError,
+            .serviceRestart, .sessionReplaced, .authenticationExpired, .forbidden, .slowConsumer, .heartbeatTimeout,
+            .drain, .rateLimited,
         ] {
             #expect(CloseCode.isValidOnWire(code.rawValue))
             #expect(code.description == "\(code.rawValue)")

@@ -25,7 +25,9 @@ struct RawFrame {
             bytes += [maskBit | 126, UInt8(truncatingIfNeeded: count >> 8), UInt8(truncatingIfNeeded: count)]
         case .shortest, .sixtyFour:
             bytes.append(maskBit | 127)
-            for shift in stride(from: 56, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: count >> UInt64(shift))) }
+            for shift in stride(from: 56, through: 0, by: -8) {
+                bytes.append(UInt8(truncatingIfNeeded: count >> UInt64(shift)))
+            }
         }
         guard let mask = self.mask else { return bytes + self.payload }
         return bytes + mask + self.payload.enumerated().map { $1 ^ mask[$0 % 4] }

@@ -4,10 +4,11 @@ import Testing
 @testable import HoldfastProtocol
 
 @Suite struct WebSocketFrameTests {
-    @Test(arguments: [
-        (0, [0x00]), (1, [0x01]), (125, [0x7D]), (126, [0x7E, 0x00, 0x7E]), (65535, [0x7E, 0xFF, 0xFF]),
-        (65536, [0x7F, 0, 0, 0, 0, 0, 1, 0, 0]),
-    ] as [(Int, [UInt8])])
+    @Test(
+        arguments: [
+            (0, [0x00]), (1, [0x01]), (125, [0x7D]), (126, [0x7E, 0x00, 0x7E]), (65535, [0x7E, 0xFF, 0xFF]),
+            (65536, [0x7F, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] as [(Int, [UInt8])])
     func headers(_ count: Int, _ length: [UInt8]) {
         let payload = [UInt8](repeating: 0x2A, count: count)
         let buffer = ByteBuffer(bytes: payload)
@@ -24,11 +25,16 @@ import Testing
         }
     }
 
-    @Test(arguments: [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 125, 126, 65535, 65536], [0, 1, 0xFF00_0000, 0x37FA_213D, UInt32.max] as [UInt32])
+    @Test(
+        arguments: [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 125, 126, 65535, 65536],
+        [0, 1, 0xFF00_0000, 0x37FA_213D, UInt32.max] as [UInt32])
     func maskRoundTrip(_ count: Int, _ mask: UInt32) {
         let payload = ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0) })
         let frame = WebSocketFrame.masked(.binary, payload.inDirtyBuffer(), mask: mask)
-        #expect(Reading(Array(frame.readableBytesView), by: WebSocketParser(role: .server), chunks: []).messages == [.binary(payload)])
+        #expect(
+            Reading(Array(frame.readableBytesView), by: WebSocketParser(role: .server), chunks: []).messages == [
+                .binary(payload)
+            ])
     }
 
     @Test func appendsBehindWhatIsThere() {
@@ -40,14 +46,19 @@ import Testing
 
     @Test func closePayloadFitsAControlFrame() {
         #expect(Array(WebSocketFrame.closePayload(.normal, reason: "").readableBytesView) == [0x03, 0xE8])
-        for (reason, bytes) in [(String(repeating: "a", count: 123), 125), (String(repeating: "a", count: 124), 125),
-            (String(repeating: "a", count: 122) + "é", 124), (String(repeating: "€", count: 42), 125), (String(repeating: "😀", count: 40), 122)]
-        {
+        for (reason, bytes) in [
+            (String(repeating: "a", count: 123), 125), (String(repeating: "a", count: 124), 125),
+            (String(repeating: "a", count: 122) + "é", 124), (String(repeating: "€", count: 42), 125),
+            (String(repeating: "😀", count: 40), 122),
+        ] {
             let payload = WebSocketFrame.closePayload(.drain, reason: reason)
             #expect(payload.readableBytes == bytes)
-            guard case .close(code: .drain, let read)? = Reading(
-                Array(WebSocketFrame.unmasked(.close, payload).readableBytesView), by: WebSocketParser(role: .client), chunks: []
-            ).messages.first else {
+            guard
+                case .close(code: .drain, let read)? = Reading(
+                    Array(WebSocketFrame.unmasked(.close, payload).readableBytesView),
+                    by: WebSocketParser(role: .client), chunks: []
+                ).messages.first
+            else {
                 Issue.record("no close")
                 continue
             }

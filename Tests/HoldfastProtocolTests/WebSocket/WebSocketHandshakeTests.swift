@@ -15,14 +15,18 @@ import Testing
         ("aaaaaaaaaaaaaaaaaaaaaaaaaaa", "NCEiOv6lMC9mC8oEZnneqRdJ4DU="),
         ("aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "xMWmCBqYJY4uXzUs8PNU1t+Pzro="),
         ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "m8kT+K/C9sp8j44+NnEexy4o+Tg="),
-        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "+taVhj8zzaJPYE6HHo1ugamK/Ug="),
+        (
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "+taVhj8zzaJPYE6HHo1ugamK/Ug="
+        ),
     ])
     func accept(_ key: String, _ expected: String) {
         #expect(WebSocketHandshake.accept(key: key) == expected)
     }
 
     @Test(arguments: [
-        ("dGhlIHNhbXBsZSBub25jZQ==", true), ("AAAAAAAAAAAAAAAAAAAAAA==", true), ("+/+/+/+/+/+/+/+/+/+/+w==", true), ("", false),
+        ("dGhlIHNhbXBsZSBub25jZQ==", true), ("AAAAAAAAAAAAAAAAAAAAAA==", true), ("+/+/+/+/+/+/+/+/+/+/+w==", true),
+        ("", false),
         ("dGhlIHNhbXBsZSBub25jZQ=", false), ("dGhlIHNhbXBsZSBub25jZQ", false), ("dGhlIHNhbXBsZSBub25jZQ===", false),
         ("dGhlIHNhbXBsZSBub25jZ===", false), ("dGhlIHNhbXBsZSBub25jZQAA", false), ("dGhlIHNhbXBsZSBub25j-Q==", false),
         ("dGhlIHNhbXBsZSBub25jé==", false), (" GhlIHNhbXBsZSBub25jZQ==", false),

@@ -9,7 +9,11 @@ import Testing
         let parser = WebSocketParser(role: .server, maxFrameBytes: limit, maxMessageBytes: 1 << 20)
         #expect(Reading(RawFrame.binary(limit).bytes, by: parser, chunks: []).messages.count == 1)
         let over = Reading(RawFrame.binary(limit + 1).bytes, by: parser, chunks: [])
-        #expect(over == Reading(messages: [], error: WebSocketError(.messageTooBig, "frame of \(limit + 1) bytes, the limit is \(limit)")))
+        #expect(
+            over
+                == Reading(
+                    messages: [],
+                    error: WebSocketError(.messageTooBig, "frame of \(limit + 1) bytes, the limit is \(limit)")))
     }
 
     @Test(arguments: [0, 1, 125, 126, 65535, 65536])
@@ -17,14 +21,21 @@ import Testing
         let parser = WebSocketParser(role: .server, maxFrameBytes: 1 << 20, maxMessageBytes: limit)
         #expect(Reading(RawFrame.binary(limit).bytes, by: parser, chunks: []).messages.count == 1)
         let over = Reading(RawFrame.binary(limit + 1).bytes, by: parser, chunks: [])
-        #expect(over == Reading(messages: [], error: WebSocketError(.messageTooBig, "message of \(limit + 1) bytes, the limit is \(limit)")))
+        #expect(
+            over
+                == Reading(
+                    messages: [],
+                    error: WebSocketError(.messageTooBig, "message of \(limit + 1) bytes, the limit is \(limit)")))
     }
 
     @Test func fragmentsTogether() {
         let parser = WebSocketParser(role: .server, maxFrameBytes: 6, maxMessageBytes: 10)
         func fragments(_ last: Int) -> [RawFrame] {
-            [.binary(5, isFinal: false), RawFrame(opcode: 9, payload: Array(repeating: 0, count: 125)), .more("12345".prefix(5).description, isFinal: false),
-             RawFrame(opcode: 0, payload: Array(repeating: 1, count: last))]
+            [
+                .binary(5, isFinal: false), RawFrame(opcode: 9, payload: Array(repeating: 0, count: 125)),
+                .more("12345".prefix(5).description, isFinal: false),
+                RawFrame(opcode: 0, payload: Array(repeating: 1, count: last)),
+            ]
         }
         #expect(read(fragments(0), by: parser).messages.count == 2)
         let over = read(fragments(1), by: parser)

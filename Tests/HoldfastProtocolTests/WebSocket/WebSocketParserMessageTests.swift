@@ -11,10 +11,17 @@ import Testing
         #expect(read(hello) == Reading(messages: [.text("Hello")]))
         let client = WebSocketParser(role: .client)
         #expect(read([0x81, 0x05] + Array("Hello".utf8), by: client) == Reading(messages: [.text("Hello")]))
-        #expect(read([0x01, 0x03, 0x48, 0x65, 0x6C, 0x80, 0x02, 0x6C, 0x6F], by: client) == Reading(messages: [.text("Hello")]))
-        #expect(read([0x89, 0x05] + Array("Hello".utf8), by: client) == Reading(messages: [.ping(ByteBuffer(string: "Hello"))]))
+        #expect(
+            read([0x01, 0x03, 0x48, 0x65, 0x6C, 0x80, 0x02, 0x6C, 0x6F], by: client)
+                == Reading(messages: [.text("Hello")]))
+        #expect(
+            read([0x89, 0x05] + Array("Hello".utf8), by: client)
+                == Reading(messages: [.ping(ByteBuffer(string: "Hello"))]))
         let bytes = [UInt8](repeating: 9, count: 65536)
-        #expect(Reading([0x82, 0x7E, 0x01, 0x00] + bytes[..<256], by: client, chunks: []).messages == [.binary(ByteBuffer(bytes: bytes[..<256]))])
+        #expect(
+            Reading([0x82, 0x7E, 0x01, 0x00] + bytes[..<256], by: client, chunks: []).messages == [
+                .binary(ByteBuffer(bytes: bytes[..<256]))
+            ])
         let long = [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0] + bytes
         #expect(Reading(long, by: client, chunks: []).messages == [.binary(ByteBuffer(bytes: bytes))])
     }
@@ -23,10 +30,14 @@ import Testing
         let empty = ByteBuffer()
         #expect(
             read([1, 2, 9, 10, 8].map { RawFrame(opcode: $0) })
-                == Reading(messages: [.text(empty), .binary(empty), .ping(empty), .pong(empty), .close(code: nil, reason: "")])
+                == Reading(messages: [
+                    .text(empty), .binary(empty), .ping(empty), .pong(empty), .close(code: nil, reason: ""),
+                ])
         )
-        #expect(read([.text("", isFinal: false), .more("", isFinal: false), .more("", isFinal: true)]) == Reading(messages: [.text("")]))
-        #expect(read([]  as [UInt8]) == Reading(messages: []))
+        #expect(
+            read([.text("", isFinal: false), .more("", isFinal: false), .more("", isFinal: true)])
+                == Reading(messages: [.text("")]))
+        #expect(read([] as [UInt8]) == Reading(messages: []))
     }
 
     @Test func manyAtOnce() {
@@ -37,9 +48,13 @@ import Testing
     @Test func controlFramesBetweenFragments() {
         #expect(
             read([
-                .text("a", isFinal: false), RawFrame(opcode: 9, payload: [1]), .more("b", isFinal: false), RawFrame(opcode: 10, payload: [2]),
+                .text("a", isFinal: false), RawFrame(opcode: 9, payload: [1]), .more("b", isFinal: false),
+                RawFrame(opcode: 10, payload: [2]),
                 .more("c", isFinal: true), .text("d"),
-            ]) == Reading(messages: [.ping(ByteBuffer(bytes: [1])), .pong(ByteBuffer(bytes: [2])), .text("abc"), .text("d")])
+            ])
+                == Reading(messages: [
+                    .ping(ByteBuffer(bytes: [1])), .pong(ByteBuffer(bytes: [2])), .text("abc"), .text("d"),
+                ])
         )
     }
 
@@ -77,13 +92,25 @@ import Testing
     }
 
     @Test func nothingAfterAClose() {
-        #expect(read([.close(1000, Array("bye".utf8)), .text("late")]) == Reading(messages: [.close(code: .normal, reason: "bye")]))
+        #expect(
+            read([.close(1000, Array("bye".utf8)), .text("late")])
+                == Reading(messages: [.close(code: .normal, reason: "bye")]))
         var parser = WebSocketParser(role: .server)
         parser.append(ByteBuffer(bytes: RawFrame.close(1000).bytes))
         #expect(throws: Never.self) { try parser.next() }
         parser.append(ByteBuffer(bytes: [0xFF, 0xFF]))
         #expect(throws: Never.self) { try parser.next() }
         #expect(parser.bufferedBytes == 0)
+    }
+
+    /// What came behind a Close in the same read is let go, as after an error.
+    @Test func aCloseLetsTheBufferGo() throws {
+        var parser = WebSocketParser(role: .server)
+        parser.append(ByteBuffer(bytes: [.close(1000), .text("late")].bytes))
+        #expect(try parser.next() == .close(code: .normal, reason: ""))
+        withKnownIssue("next() clears the input after an error, but not after a Close") {
+            #expect(parser.bufferedBytes == 0)
+        }
     }
 
     /// The caller's buffer may be shared with others: unmasking must not be seen through it.

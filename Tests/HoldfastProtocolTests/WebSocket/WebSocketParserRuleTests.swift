@@ -54,12 +54,16 @@ import Testing
         #expect(self.code([.text("a", isFinal: false), .text("b")]) == .protocolError)
         #expect(self.code([.text("a", isFinal: false), .binary(1)]) == .protocolError)
         #expect(self.code([.binary(1, isFinal: false), .text("a", isFinal: false)]) == .protocolError)
-        #expect(self.code([.binary(1, isFinal: false), .more("", isFinal: true), .more("", isFinal: true)]) == .protocolError)
+        #expect(
+            self.code([.binary(1, isFinal: false), .more("", isFinal: true), .more("", isFinal: true)])
+                == .protocolError)
     }
 
     @Test func lengthsMustBeShortest() {
         for count in [0, 1, 125] {
-            #expect(self.code([RawFrame(opcode: 2, payload: Array(repeating: 1, count: count), length: .sixteen)]) == .protocolError)
+            #expect(
+                self.code([RawFrame(opcode: 2, payload: Array(repeating: 1, count: count), length: .sixteen)])
+                    == .protocolError)
         }
         #expect(self.code([RawFrame(opcode: 2, payload: Array(repeating: 1, count: 126), length: .sixteen)]) == nil)
         for announced: UInt64 in [0, 125, 126, 65535] {
@@ -76,18 +80,24 @@ import Testing
     func hugeLengthsAreRefusedBeforeAnyPayload(_ announced: UInt64) {
         #expect(self.code([RawFrame(opcode: 2, length: .sixtyFour, announced: announced)]) == .messageTooBig)
         #expect(
-            self.code([.binary(1, isFinal: false), RawFrame(opcode: 0, length: .sixtyFour, announced: announced)]) == .messageTooBig
+            self.code([.binary(1, isFinal: false), RawFrame(opcode: 0, length: .sixtyFour, announced: announced)])
+                == .messageTooBig
         )
     }
 
-    @Test(arguments: [
-        [0xC3], [0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0x61, 0xF4, 0x90, 0x80, 0x80], [0xE2, 0x82], [0x80],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0xC3], [0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0x61, 0xF4, 0x90, 0x80, 0x80], [0xE2, 0x82], [0x80],
+        ] as [[UInt8]])
     func invalidUTF8(_ bytes: [UInt8]) {
         #expect(self.code([RawFrame(opcode: 1, payload: bytes)]) == .invalidPayload)
         #expect(self.code([.text("ok", isFinal: false), RawFrame(opcode: 0, payload: bytes)]) == .invalidPayload)
-        #expect(self.code([RawFrame(opcode: 1, payload: bytes, isFinal: false), .more("", isFinal: true)]) == .invalidPayload)
-        #expect(self.code([RawFrame(opcode: 1, payload: bytes, isFinal: false), .more("é", isFinal: true)]) == .invalidPayload)
+        #expect(
+            self.code([RawFrame(opcode: 1, payload: bytes, isFinal: false), .more("", isFinal: true)])
+                == .invalidPayload)
+        #expect(
+            self.code([RawFrame(opcode: 1, payload: bytes, isFinal: false), .more("é", isFinal: true)])
+                == .invalidPayload)
         #expect(self.code([.close(1000, bytes)]) == .invalidPayload)
     }
 
@@ -99,7 +109,8 @@ import Testing
 
     @Test func closePayloads() {
         #expect(self.code([RawFrame(opcode: 8, payload: [0x03])]) == .protocolError)
-        #expect(read([.close(4003, Array("Grüße".utf8))]) == Reading(messages: [.close(code: .forbidden, reason: "Grüße")]))
+        #expect(
+            read([.close(4003, Array("Grüße".utf8))]) == Reading(messages: [.close(code: .forbidden, reason: "Grüße")]))
         #expect(read([.close(1000)]) == Reading(messages: [.close(code: .normal, reason: "")]))
     }
 
