@@ -113,7 +113,7 @@ import Testing
         store.unsubscribe("s.a", at: 50)
         store.expire(at: 61)
         let topics = store.store.statistics.topics
-        withKnownIssue("idleSince stays while the topic is used again") { #expect(topics == 1) }
+        #expect(topics == 1)
     }
 
     @Test func aTopicInUseIsNotForgotten() throws {

@@ -77,6 +77,7 @@ struct MemoryStore: Sendable {
         self.expire(now: now)
         let topic = try self.topic(subscription, now: now)
         topic.interest[shard] = true
+        topic.idleSince = nil
         guard history.isKept else {
             return Recovery(
                 outcome: since == nil ? .fresh : .gap(after: nil, next: nil),
@@ -144,6 +145,7 @@ struct MemoryStore: Sendable {
     private mutating func keep(_ publication: Publication, _ topic: MemoryTopic, _ history: HistorySettings, now: Int64)
     {
         topic.append(publication)
+        topic.idleSince = nil
         self.statistics.historyPublications += 1
         self.statistics.historyBytes += topic.cost(of: publication)
         let age = Int64(history.ttl * 1_000_000)
@@ -207,7 +209,6 @@ struct MemoryStore: Sendable {
             self.idle.removeFirst()
             guard let topic = self.topics[first.name], topic.idleSince == first.since else { continue }
             topic.idleSince = nil
-            guard !topic.isInUse else { continue }
             self.floor = max(self.floor, topic.sequence)
             self.topics[first.name] = nil
         }

@@ -8,12 +8,12 @@ public protocol WheelTimer: AnyObject {
 ///
 /// Setting and moving a timer is O(1). A timer fires at the last tick at or before its deadline, so up to one tick early
 /// and never late by more than the sweep itself: a bound such as "let go within 30 s" then holds with the tick counted in.
-/// Deadlines further away than the wheel is long are put in again when the wheel comes round.
+/// A deadline nearer than a tick is due with the next sweep. One further away than the wheel is long is looked at when the
+/// wheel comes round, and its owner sets it again; an entry keeps no deadline of its own, which would go stale.
 public struct TimerWheel<Timer: WheelTimer> {
     private struct Entry {
         let timer: Timer
         let tick: Int64
-        let deadline: Int64
     }
 
     public let tick: Span
@@ -49,7 +49,7 @@ public struct TimerWheel<Timer: WheelTimer> {
         // A timer moved later keeps its entry: when that fires, the owner looks at the time and sets it again.
         if timer.wheelTick > self.current, timer.wheelTick <= tick { return }
         timer.wheelTick = tick
-        self.slots[Int(tick) & (self.slots.count - 1)].append(Entry(timer: timer, tick: tick, deadline: deadline))
+        self.slots[Int(tick) & (self.slots.count - 1)].append(Entry(timer: timer, tick: tick))
         self.count += 1
     }
 
@@ -71,11 +71,7 @@ public struct TimerWheel<Timer: WheelTimer> {
             self.count -= entries.count
             for entry in entries where entry.timer.wheelTick == entry.tick {
                 entry.timer.wheelTick = -1
-                if entry.deadline > target {
-                    self.insert(entry.timer, deadline: entry.deadline)
-                } else {
-                    due.append(entry.timer)
-                }
+                due.append(entry.timer)
             }
         }
         return due

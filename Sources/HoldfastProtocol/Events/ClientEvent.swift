@@ -119,7 +119,9 @@ public struct ClientHello: Sendable {
             self.resume = nil
         }
         if let client = event.object["client"], let object = try? JSONObject(parsing: client.raw, limits: limits) {
-            let words = ["name", "version"].compactMap { object[$0]?.string?.prefix(64) }
+            let words = ["name", "version"].compactMap {
+                object[$0]?.string.map { String($0.unicodeScalars.prefix(64)) }
+            }
             self.client = words.isEmpty ? nil : words.joined(separator: " ")
         } else {
             self.client = nil
@@ -133,17 +135,22 @@ public struct SubscriptionName: Sendable, Hashable {
     /// The part before the first dot.
     public let service: String
 
-    public var topic: Substring { self.text.dropFirst(self.service.count + 1) }
+    public var topic: Substring {
+        Substring(self.text.unicodeScalars.dropFirst(self.service.unicodeScalars.count + 1))
+    }
 
     /// - Throws: ``ProtocolError/badSubscription``, or `limit_exceeded` when the name has more than `limit` bytes.
     public init(_ text: String, limit: Int) throws(ProtocolError) {
-        guard let dot = text.firstIndex(of: "."), dot != text.startIndex, text.index(after: dot) != text.endIndex
+        // Code points, not characters: a dot with a combining mark behind it is a dot (socketshark.md §5.1).
+        let scalars = text.unicodeScalars
+        guard let dot = scalars.firstIndex(of: "."), dot != scalars.startIndex,
+            scalars.index(after: dot) != scalars.endIndex
         else { throw .badSubscription }
         let length = text.utf8.count
         guard length <= limit else {
             throw .limitExceeded("The subscription's length in bytes", limit: limit, actual: length)
         }
         self.text = text
-        self.service = String(text[..<dot])
+        self.service = String(scalars[..<dot])
     }
 }

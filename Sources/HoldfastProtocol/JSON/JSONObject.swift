@@ -21,6 +21,8 @@ public struct JSONValue: Sendable, Equatable {
     /// A number written as an integer from 0 to 2^64-1 without sign, fraction or exponent.
     public var unsignedInteger: UInt64? {
         guard self.kind == .number else { return nil }
+        // Swift takes "-0" for an unsigned zero.
+        guard self.raw.readableBytesView.first != UInt8(ascii: "-") else { return nil }
         return UInt64(self.text)
     }
 

@@ -200,6 +200,9 @@ public struct WebSocketParser: Sendable {
         case .pong: return .pong(payload)
         case .close:
             self.isFinished = true
+            // What came behind it is never read.
+            self.input = ByteBuffer()
+            self.fragments = nil
             return try Self.close(payload)
         case .text, .binary:
             let isText = header.opcode == .text

@@ -18,7 +18,7 @@ import Testing
     }
 
     /// `reach`: how many ticks away deadlines may be. The wheel has 16 slots.
-    @Test(arguments: [15, 16], 0..<40 as Range<UInt64>)
+    @Test(arguments: [15, 16, 17, 1000], 0..<40 as Range<UInt64>)
     func nothingIsLateOrLost(_ reach: Int64, _ seed: UInt64) {
         var generator = Generator(state: seed)
         var wheel = TimerWheel<TestTimer>(tick: Span(microseconds: 10), slots: 16, now: Instant(microseconds: 0))
