@@ -71,7 +71,7 @@ final class Shard: @unchecked Sendable {
         }
         for timer in self.wheel.advance(to: now) {
             // The wheel fires up to a tick early, so that no bound is overrun; the timer sees its own deadline.
-            if let deadline = timer.deadline, deadline <= now + self.wheel.tick {
+            if let deadline = timer.deadline, deadline < now + self.wheel.tick {
                 timer.timerFired(now: max(now, deadline))
             }
             self.setTimer(timer)

@@ -24,7 +24,7 @@ import Testing
         var now = from
         while now <= to {
             for timer in wheel.advance(to: Self.at(now)) {
-                if timer.deadline <= Self.at(now) + Self.tick { return now }
+                if timer.deadline < Self.at(now) + Self.tick { return now }
                 wheel.set(timer, at: timer.deadline)
             }
             now += 100
