@@ -1,12 +1,18 @@
 import Foundation
 
 /// What the process has used, as the operating system tells.
-enum ProcessUsage {
-    static var cpuSeconds: Double {
+package struct ProcessUsage {
+    /// CPU in its own code.
+    package let userSeconds: Double
+    /// CPU in the kernel on its behalf.
+    package let systemSeconds: Double
+
+    package static var current: Self {
         var usage = rusage()
         // RUSAGE_SELF, which is imported with another type on each system.
         getrusage(0, &usage)
-        return [usage.ru_utime, usage.ru_stime].reduce(0) { $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1_000_000 }
+        func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1_000_000 }
+        return Self(userSeconds: seconds(usage.ru_utime), systemSeconds: seconds(usage.ru_stime))
     }
 
     /// 0 where the system does not tell.

@@ -10,8 +10,10 @@ final class Session {
     /// The loop it belongs to. The shard lets go of its sessions when they end, which ends the cycle.
     var shard: Shard
     let dialect: Dialect
-    var core: ServerSession
-    var queue = SendQueue()
+    // Touched by one thread, by functions that never call back: checking each access at run time would cost a delivery
+    // about as much as making it.
+    @exclusivity(unchecked) var core: ServerSession
+    @exclusivity(unchecked) var queue = SendQueue()
     private(set) lazy var timer = SessionTimer(self)
     /// `nil` while the session waits for its client.
     private(set) var transport: WebSocketTransport?
@@ -86,7 +88,7 @@ final class Session {
             let frames = cache.merged(self.queue.events, first: count)
             self.queue.removeFirst(count)
             transport.write(frames)
-            if self.queue.isEmpty { self.catchUp() }
+            if self.queue.isEmpty, !self.catchingUp.isEmpty { self.catchUp() }
         }
     }
 
@@ -222,7 +224,9 @@ final class Session {
 /// An object of its own, made anew when the session moves: an entry that is still in the old loop's wheel then finds a timer
 /// without a session, instead of a session that belongs to another thread.
 final class SessionTimer: LoopTimer {
-    private weak var session: Session?
+    // Not weak: that would give every session a side table, and every delivery a slow retain. The shard lets go of a
+    // session's timer before it lets go of the session.
+    private unowned var session: Session?
 
     init(_ session: Session) {
         self.session = session

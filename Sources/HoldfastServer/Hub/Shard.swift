@@ -24,8 +24,9 @@ final class Shard: @unchecked Sendable {
     private(set) var transports: [ObjectIdentifier: WebSocketTransport] = [:]
     private var topics: [String: Topic] = [:]
     private(set) var ended = Deque<SessionReport>()
-    private var dirty: [Session] = []
+    private var dirty = Deque<Session>()
     private var isFlushScheduled = false
+    private var mergeCache = MergeCache()
     private var wheel: TimerWheel<LoopTimer>
     private var sweep: RepeatedTask?
     var metrics = ShardMetrics()
@@ -132,8 +133,10 @@ final class Shard: @unchecked Sendable {
         for subscription in session.subscriptions.values { self.leave(subscription) }
         self.wheel.cancel(session.timer)
         session.leaveTimer()
-        self.dirty.removeAll { $0 === session }
-        session.isDirty = false
+        if session.isDirty {
+            self.dirty.removeAll { $0 === session }
+            session.isDirty = false
+        }
         self.sessions[session.name.handle] = nil
     }
 
@@ -237,15 +240,26 @@ final class Shard: @unchecked Sendable {
         self.loop.execute { self.flush() }
     }
 
+    /// Sessions written to before the loop looks at its sockets again.
+    private static let flushBatch = 128
+    /// Long enough for SwiftNIO to see that nothing is due, which is when it asks the kernel for input.
+    private static let breath = TimeAmount.microseconds(20)
+
+    /// A write costs the kernel microseconds, so a thousand of them are long: in between the loop reads what has come, and
+    /// what is published meanwhile leaves with the writes that are still to come instead of a round later.
     private func flush() {
-        self.isFlushScheduled = false
-        let dirty = self.dirty
-        self.dirty = []
-        var cache = MergeCache()
-        for session in dirty {
+        var left = Self.flushBatch
+        while left > 0, let session = self.dirty.popFirst() {
+            left -= 1
             session.isDirty = false
-            session.flush(&cache)
+            session.flush(&self.mergeCache)
         }
+        guard self.dirty.isEmpty else {
+            self.loop.scheduleTask(in: Self.breath) { self.flush() }
+            return
+        }
+        self.isFlushScheduled = false
+        self.mergeCache = MergeCache()
     }
 
     // MARK: Looking at it

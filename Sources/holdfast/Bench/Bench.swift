@@ -8,7 +8,7 @@ struct Bench: AsyncParsableCommand {
             Starts a gateway in a process of its own, loads it from this one, and prints what the gateway's process used.
             Compare figures of one run only: machines differ, and a busy one differs from itself.
             """,
-        subcommands: [BenchFanout.self, BenchConnections.self]
+        subcommands: [BenchFanout.self, BenchConnections.self, BenchReference.self]
     )
 }
 
@@ -23,6 +23,9 @@ struct BenchOptions: ParsableArguments {
     @Flag(name: .long, help: "Use SocketShark's dialect instead of the native one.")
     var plain = false
 
+    @Flag(name: .long, help: "Measure what the gateway is to be compared with too, in the same run.")
+    var compare = false
+
     @Flag(name: .long, help: "Print one JSON object instead of text.")
     var json = false
 
@@ -31,9 +34,9 @@ struct BenchOptions: ParsableArguments {
         printError("… \(text)")
     }
 
-    func start() throws -> BenchServer {
+    func start(_ subject: BenchSubject) throws -> BenchServer {
         if self.pin { try holdfast.pin(to: 1) }
-        return try BenchServer(threads: self.threads, core: self.pin ? 0 : nil)
+        return try BenchServer(subject, threads: self.threads, core: self.pin ? 0 : nil)
     }
 }
 

@@ -9,6 +9,9 @@ struct BenchConnections: AsyncParsableCommand {
         discussion: """
             Opens sessions with one subscription each, every one to a topic of its own, and prints the gateway's proportional
             set size and CPU per session. Needs two file descriptors per session (ulimit -n).
+
+            --compare also measures servers without sessions: a bare SwiftNIO prototype, an asynchronous channel with a task
+            per connection, and the gateway's own channel.
             """
     )
 
@@ -23,10 +26,39 @@ struct BenchConnections: AsyncParsableCommand {
     @Option(name: .long, help: "Connects under way at a time.")
     var inFlight = 64
 
+    struct Result {
+        let subject: BenchSubject
+        /// `nil` where the system does not tell.
+        let kibPerSession: Double?
+        let cpuMicroseconds: Double
+    }
+
     func run() async throws {
-        let server = try self.options.start()
+        var results: [Result] = []
+        let subjects: [BenchSubject] = self.options.compare ? [.prototype, .task, .channel, .gateway] : [.gateway]
+        for subject in subjects { results.append(try await self.measure(subject)) }
+        if self.options.json {
+            let values = results.map {
+                "\"\($0.subject)\":{\"cpu_us_per_connect\":\($0.cpuMicroseconds.text(1)),"
+                    + "\"kib_per_session\":\($0.kibPerSession.map { $0.text(2) } ?? "null")}"
+            }
+            return printNow(
+                "{\"sessions\":\(self.count),\"threads\":\(self.options.threads),\(values.joined(separator: ","))}")
+        }
+        printNow("\(self.count) idle \(self.options.plain ? "plain" : "native") sessions with one subscription each")
+        for result in results {
+            printNow(
+                "  \(result.subject.title): \(result.kibPerSession.map { $0.text(1) + " KiB" } ?? "unknown memory") per session, "
+                    + "\(result.cpuMicroseconds.text(0)) µs of CPU per connect"
+            )
+        }
+    }
+
+    private func measure(_ subject: BenchSubject) async throws -> Result {
+        let server = try self.options.start(subject)
         defer { server.stop() }
         let clients = try await BenchClients(host: server.host, port: server.port)
+        if self.options.compare { self.options.progress(subject.title) }
         // A few connections first, so that what is allocated once is not counted as theirs.
         let warm = 100
         try await self.open(0..<warm, clients)
@@ -38,22 +70,14 @@ struct BenchConnections: AsyncParsableCommand {
             printError("\(snapshot.failures) connections were lost.")
             throw ExitCode.failure
         }
-        let cpu = (after.cpu - before.cpu) * 1_000_000 / Double(self.count)
-        let memory = before.memory.flatMap { start in
-            after.memory.map { Double($0 - start) / 1024 / Double(self.count) }
-        }
-        if self.options.json {
-            printNow(
-                "{\"sessions\":\(self.count),\"threads\":\(self.options.threads),\"cpu_us_per_connect\":\(cpu.text(1)),"
-                    + "\"kib_per_session\":\(memory.map { $0.text(2) } ?? "null")}"
-            )
-        } else {
-            printNow(
-                "\(self.count) idle \(self.options.plain ? "plain" : "native") sessions with one subscription each: "
-                    + "\(memory.map { $0.text(1) + " KiB" } ?? "unknown memory") per session, \(cpu.text(0)) µs of gateway CPU per connect"
-            )
-        }
         try await clients.stop()
+        return Result(
+            subject: subject,
+            kibPerSession: before.memory.flatMap { start in
+                after.memory.map { Double($0 - start) / 1024 / Double(self.count) }
+            },
+            cpuMicroseconds: (after.cpu - before.cpu) * 1_000_000 / Double(self.count)
+        )
     }
 
     private func open(_ range: Range<Int>, _ clients: BenchClients) async throws {

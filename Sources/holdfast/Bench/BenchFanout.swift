@@ -11,6 +11,8 @@ struct BenchFanout: AsyncParsableCommand {
             Paced: publications at a steady rate, the usual life of a gateway. Flood: publications as fast as they are taken,
             at most --in-flight at a time, where everything that one turn of the event loop has for a subscriber leaves in
             one write. CPU is the gateway's own user and system time, publishing over HTTP included.
+
+            --compare first measures a bare SwiftNIO prototype, the least that such a server can cost on this machine.
             """
     )
 
@@ -41,17 +43,53 @@ struct BenchFanout: AsyncParsableCommand {
         let name: String
         let deliveries: Int
         let cpuMicroseconds: Double
+        /// Of these, in the kernel.
+        let kernelMicroseconds: Double
         let perSecond: Double
         /// Deliveries that left in one write, on average.
         let perWrite: Double
         let latency: Histogram<UInt32>
     }
 
+    struct Result {
+        let subject: BenchSubject
+        let paced: Part
+        let flood: Part
+    }
+
     func run() async throws {
-        let server = try self.options.start()
+        var results: [Result] = []
+        for subject in self.options.compare ? [BenchSubject.prototype, .gateway] : [.gateway] {
+            results.append(try await self.measure(subject))
+        }
+        if self.options.json {
+            let values = results.map { "\"\($0.subject)\":{\(self.json($0.paced)),\(self.json($0.flood))}" }
+            return printNow(
+                "{\"subscribers\":\(self.subscribers),\"payload_bytes\":\(self.payload),\"threads\":\(self.options.threads),"
+                    + values.joined(separator: ",") + "}"
+            )
+        }
+        printNow(
+            "\(self.subscribers) \(self.options.plain ? "plain" : "native") subscribers, \(self.payload) bytes of data, "
+                + "\(self.options.threads) event loop\(self.options.threads == 1 ? "" : "s")"
+        )
+        for result in results {
+            if self.options.compare { printNow("\(result.subject.title)") }
+            self.printPart(result.paced)
+            self.printPart(result.flood)
+        }
+        guard let floor = results.first, let gateway = results.last, self.options.compare else { return }
+        printNow(
+            "gateway to prototype: \((gateway.paced.cpuMicroseconds / floor.paced.cpuMicroseconds).text(2)) times the CPU paced, "
+                + "\((gateway.flood.perSecond / floor.flood.perSecond).text(2)) times the deliveries per second in a flood"
+        )
+    }
+
+    private func measure(_ subject: BenchSubject) async throws -> Result {
+        let server = try self.options.start(subject)
         defer { server.stop() }
         let clients = try await BenchClients(host: server.host, port: server.port)
-        self.options.progress("\(self.subscribers) subscribers connect")
+        self.options.progress("\(subject.title): \(self.subscribers) subscribers connect")
         for index in 0..<self.subscribers {
             // Every 20th connection measures latency: enough samples, and the client stays light.
             try await clients.open(
@@ -68,8 +106,8 @@ struct BenchFanout: AsyncParsableCommand {
             floods.append(try await self.flood(server, clients))
         }
         floods.sort { $0.perSecond < $1.perSecond }
-        self.report([paced, floods[floods.count / 2]])
         try await clients.stop()
+        return Result(subject: subject, paced: paced, flood: floods[floods.count / 2])
     }
 
     /// Data of exactly ``payload`` bytes that carries the time.
@@ -149,35 +187,27 @@ struct BenchFanout: AsyncParsableCommand {
             name: name,
             deliveries: deliveries,
             cpuMicroseconds: (after.cpu - before.cpu) * 1_000_000 / Double(deliveries),
+            kernelMicroseconds: (after.kernel - before.kernel) * 1_000_000 / Double(deliveries),
             perSecond: Double(deliveries) / seconds,
             perWrite: Double(deliveries) / max(1, after.writes - before.writes),
             latency: snapshot.latency
         )
     }
 
-    private func report(_ parts: [Part]) {
-        if self.options.json {
-            let values = parts.map { part in
-                "\"\(part.name)\":{\"deliveries\":\(part.deliveries),\"cpu_us_per_delivery\":\(part.cpuMicroseconds.text(3)),"
-                    + "\"deliveries_per_second\":\(part.perSecond.text(0)),\"deliveries_per_write\":\(part.perWrite.text(1)),"
-                    + "\"latency_ms\":{\"p50\":\(Self.ms(part, 50)),\"p99\":\(Self.ms(part, 99)),\"max\":\(Self.ms(part, 100))}}"
-            }
-            return printNow(
-                "{\"subscribers\":\(self.subscribers),\"payload_bytes\":\(self.payload),\"threads\":\(self.options.threads),"
-                    + values.joined(separator: ",") + "}"
-            )
-        }
+    private func json(_ part: Part) -> String {
+        "\"\(part.name)\":{\"deliveries\":\(part.deliveries),\"cpu_us_per_delivery\":\(part.cpuMicroseconds.text(3)),"
+            + "\"kernel_us_per_delivery\":\(part.kernelMicroseconds.text(3)),"
+            + "\"deliveries_per_second\":\(part.perSecond.text(0)),\"deliveries_per_write\":\(part.perWrite.text(1)),"
+            + "\"latency_ms\":{\"p50\":\(Self.ms(part, 50)),\"p99\":\(Self.ms(part, 99)),\"max\":\(Self.ms(part, 100))}}"
+    }
+
+    private func printPart(_ part: Part) {
         printNow(
-            "\(self.subscribers) \(self.options.plain ? "plain" : "native") subscribers, \(self.payload) bytes of data, "
-                + "\(self.options.threads) event loop\(self.options.threads == 1 ? "" : "s")"
+            "  \(part.name): \(part.deliveries) deliveries, \(part.cpuMicroseconds.text(2)) µs of CPU each "
+                + "(\(part.kernelMicroseconds.text(2)) in the kernel), \(part.perSecond.text(0)) per second, "
+                + "\(part.perWrite.text(1)) per write; latency p50 \(Self.ms(part, 50)) ms, p99 \(Self.ms(part, 99)) ms, "
+                + "max \(Self.ms(part, 100)) ms"
         )
-        for part in parts {
-            printNow(
-                "  \(part.name): \(part.deliveries) deliveries, \(part.cpuMicroseconds.text(2)) µs of gateway CPU each, "
-                    + "\(part.perSecond.text(0)) per second, \(part.perWrite.text(1)) per write; latency p50 \(Self.ms(part, 50)) ms, "
-                    + "p99 \(Self.ms(part, 99)) ms, max \(Self.ms(part, 100)) ms"
-            )
-        }
     }
 
     private static func ms(_ part: Part, _ percentile: Double) -> String {

@@ -3,11 +3,13 @@ import Foundation
 import HoldfastProtocol
 import NIOCore
 
-/// The gateway that is measured: a process of its own.
+/// The server that is measured: a process of its own.
 final class BenchServer {
     struct Usage {
-        /// User and system time of the gateway's process, in seconds, as it reports itself.
+        /// User and system time of the server's process, in seconds, as it reports itself.
         let cpu: Double
+        /// System time alone.
+        let kernel: Double
         /// Writes to transports so far.
         let writes: Double
         /// Proportional set size in bytes; `nil` where the system does not tell.
@@ -19,14 +21,14 @@ final class BenchServer {
     let port: Int
     private let process: Process
 
-    /// Starts `holdfast serve --dev` on a free port.
+    /// Starts a server on a free port.
     /// - Parameters:
-    ///   - threads: event loops.
+    ///   - threads: event loops of a gateway; the other subjects always have one.
     ///   - core: processor to keep it on; `nil` leaves it free.
-    init(threads: Int, core: Int?) throws {
+    init(_ subject: BenchSubject, threads: Int, core: Int?) throws {
         self.process = Process()
         let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        let arguments = ["serve", "--dev", "--port", "0"]
+        let arguments = subject.arguments
         if let core {
             self.process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
             self.process.arguments = ["taskset", "-c", "\(core)", executable.path] + arguments
@@ -45,13 +47,13 @@ final class BenchServer {
         while !line.hasSuffix("\n") {
             let bytes = output.fileHandleForReading.readData(ofLength: 1)
             guard !bytes.isEmpty else {
-                printError("The gateway to be measured did not start.")
+                printError("The server to be measured (\(subject.title)) did not start.")
                 throw ExitCode.failure
             }
             line += String(decoding: bytes, as: UTF8.self)
         }
         guard let colon = line.lastIndex(of: ":"), let port = Int(line[line.index(after: colon)...].dropLast()) else {
-            printError("The gateway to be measured said: \(line)")
+            printError("The server to be measured (\(subject.title)) said: \(line)")
             throw ExitCode.failure
         }
         self.port = port
@@ -63,13 +65,14 @@ final class BenchServer {
         func value(_ name: String) throws -> Double {
             let line = metrics.split(separator: "\n").first { $0.hasPrefix(name + " ") }
             guard let value = line.flatMap({ Double($0.split(separator: " ")[1]) }) else {
-                printError("The gateway's /metrics has no \(name).")
+                printError("The server's /metrics has no \(name).")
                 throw ExitCode.failure
             }
             return value
         }
         return Usage(
             cpu: try value("process_cpu_seconds_total"),
+            kernel: try value("process_cpu_system_seconds_total"),
             writes: try value("holdfast_writes_total"),
             memory: self.proportionalSetSize()
         )
