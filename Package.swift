@@ -125,6 +125,18 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        // The example's own source, built here too so that the tests can run it; examples/embedded is a package of its own.
+        .executableTarget(
+            name: "ExampleEmbedded",
+            dependencies: [
+                "HoldfastServer", "HoldfastBroker",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "examples/embedded/Sources/EmbeddedGateway",
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "HoldfastProtocolTests",
             dependencies: [
@@ -144,7 +156,10 @@ let package = Package(
         ),
         .testTarget(
             name: "HoldfastServerTests",
-            dependencies: ["HoldfastServer", "HoldfastBroker", "HoldfastCore", "HoldfastProtocol"],
+            dependencies: [
+                "HoldfastServer", "HoldfastBroker", "HoldfastCore", "HoldfastProtocol",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
             swiftSettings: settings
         ),
         .testTarget(

@@ -17,8 +17,11 @@ public enum Timestamp {
     public static func reformatted(_ text: String) -> String? {
         guard text.utf8.count <= 64, let parts = text.wholeMatch(of: Self.pattern)?.output else { return nil }
         let (_, year, month, day, hour, minute, second, fraction, zone) = parts
-        guard (1...12).contains(Int(month) ?? 0), (1...31).contains(Int(day) ?? 0), Int(hour ?? "0") ?? 99 <= 23,
-            Int(minute ?? "0") ?? 99 <= 59, Int(second ?? "0") ?? 99 <= 59
+        guard let yearNumber = Int(year), yearNumber > 0, let monthNumber = Int(month), (1...12).contains(monthNumber),
+            (1...Self.days(inMonth: monthNumber, year: yearNumber)).contains(Int(day) ?? 0),
+            Int(hour ?? "0") ?? 99 <= 23, Int(minute ?? "0") ?? 99 <= 59, Int(second ?? "0") ?? 99 <= 59,
+            // The zone's hours and minutes, of `+05:30` or `+0530`; `Z` has none.
+            Int(zone?.dropFirst().prefix(2) ?? "") ?? 0 <= 23, Int(zone?.dropFirst(3).suffix(2) ?? "") ?? 0 <= 59
         else { return nil }
         var result = "\(year)-\(month)-\(day)T\(hour ?? "00"):\(minute ?? "00"):\(second ?? "00")"
         if let fraction {
@@ -36,6 +39,15 @@ public enum Timestamp {
     // A Regex is immutable, but not marked Sendable.
     private static nonisolated(unsafe) let pattern =
         /(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?/
+        .asciiOnlyDigits()
+
+    private static func days(inMonth month: Int, year: Int) -> Int {
+        switch month {
+        case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+        case 4, 6, 9, 11: 30
+        default: 31
+        }
+    }
 
     private static func pad(_ number: Int64, _ width: Int) -> String {
         let digits = String(number)

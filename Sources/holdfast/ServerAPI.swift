@@ -3,6 +3,7 @@ import Foundation
 import HoldfastProtocol
 import NIOCore
 import NIOHTTP1
+import NIOPosix
 
 /// Calls of a gateway's server API.
 struct ServerAPI {
@@ -18,7 +19,7 @@ struct ServerAPI {
         let reason: String
 
         var description: String {
-            "No gateway answers at \(self.url): \(self.reason)\nStart one with `holdfast serve --dev --port 8080`, or name another with --url."
+            "No gateway answers at \(self.url): \(self.reason).\nStart one with `holdfast serve --dev --port 8080`, or name another with --url."
         }
     }
 
@@ -55,7 +56,19 @@ struct ServerAPI {
             let text = String(buffer: try await response.body.collect(upTo: 64 << 20))
             return Answer(status: response.status.code, body: text)
         } catch {
-            throw Unreachable(url: self.url, reason: "\(error)")
+            throw Unreachable(url: self.url, reason: Self.reason(error))
+        }
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError:
+            error.connectionErrors.first.map { Self.reason($0.error) } ?? error.dnsAError.map(Self.reason) ?? "\(error)"
+        case let error as IOError: String(cString: strerror(error.errnoCode)).lowercased()
+        case SocketAddressError.unknown(let host, _): "the name \(host) is not known"
+        case let error as HTTPClientError where error == .connectTimeout || error == .deadlineExceeded:
+            "no answer within 10 s"
+        default: "\(error)"
         }
     }
 }

@@ -171,17 +171,48 @@ def attempt(port: int):
     return connection, read_response(connection)
 
 
-def test_a_full_gateway_refuses_with_advice(start):
+def test_a_full_gateway_refuses_new_sessions_and_lets_its_own_change_lines(start):
     gateway = start(max_sessions=3)
     inside = [EventClient.native(gateway.port) for _ in range(3)]
-    connection, response = attempt(gateway.port)
-    assert response.status == 503
-    assert int(response.headers["retry-after"]) >= 1
-    connection.close()
+
+    def enters():
+        client = EventClient.open(gateway.port)
+        client.send_event({"event": "hello", "version": 1})
+        reply = client.next_event()
+        if reply["status"] == "ok":
+            client.close()
+            return True
+        assert reply["code"] == "limit_exceeded" and (reply["limit"], reply["actual"]) == (3, 4)
+        assert client.next_frame().payload[:2] == (4029).to_bytes(2, "big")
+        client.close()
+        return False
+
+    assert not enters()
+    # The old lines are still open, as when they are dead and nobody knows yet.
+    again = [EventClient.resuming(client) for client in inside]
+    assert all(client.hello_reply["resumed"] is True for client in again)
+    for client in inside:
+        client.close()
+    inside = again
     for client in inside:
         client.barrier()
     # One out, one in.
     assert gateway.api.post(f"/api/sessions/{inside[0].handle}/disconnect", {"code": 4003, "reason": ""}).status == 200
+
+    eventually(enters, what="a place for one more")
+    for client in inside:
+        client.close()
+
+
+def test_too_many_websockets_are_refused_with_advice(start):
+    """A tenth more than sessions, but at least 16 more, whoever they are."""
+    gateway = start(max_sessions=3)
+    inside = [EventClient.open(gateway.port) for _ in range(19)]
+    connection, response = attempt(gateway.port)
+    assert response.status == 503
+    assert int(response.headers["retry-after"]) >= 1
+    connection.close()
+    inside.pop().close()
 
     def enters():
         connection, response = attempt(gateway.port)

@@ -31,7 +31,6 @@ import Testing
             """
             ws_host: 0.0.0.0
             ws_port: 9_001
-            ws_ssl: {cert: c.pem, key: k.pem}
             ws_ping: {interval: 0, timeout: 2.5}
             threads: 3
             prefix: /live
@@ -54,7 +53,6 @@ import Testing
         )
         #expect(configuration.host == "0.0.0.0")
         #expect(configuration.port == 9001)
-        #expect(configuration.tls == Configuration.TLS(certificate: "c.pem", key: "k.pem"))
         #expect(configuration.ping == Configuration.Ping(interval: 0, timeout: 2.5))
         #expect(configuration.threads == 3)
         #expect(configuration.prefix == "/live")
@@ -135,6 +133,43 @@ import Testing
 
     @Test func duplicatesNameTheLineOfTheSecond() {
         #expect(self.issues("ws_port: 1\nthreads: 1\nws_port: 2\n") == ["h.yml:3: ws_port: given twice"])
+    }
+
+    @Test func certificateAndKeyAreOpened() async throws {
+        try await TestCertificate.withFiles { files in
+            let yaml = "threads: 1\nws_ssl:\n  cert: \(files.certificate)\n  key: \(files.key)\n"
+            let configuration = try self.load(yaml)
+            #expect(configuration.tls == files)
+            let missing = yaml.replacing(files.certificate, with: "/no/such.pem")
+            #expect(
+                self.issues(missing) == [
+                    "h.yml:3: ws_ssl.cert: no certificates in PEM form can be read from /no/such.pem"
+                ])
+            let swapped = yaml.replacing(files.key, with: files.certificate)
+            #expect(self.issues(swapped).count == 1)
+            #expect(self.issues(swapped).first?.hasPrefix("h.yml:4: ws_ssl.key: no private key in PEM form") == true)
+        }
+    }
+
+    @Test func mistakesAreNamedInTheOrderOfTheFile() {
+        let issues = self.issues("nobody: 1\nlimits:\n  batch: 0\nws_port: x\nws_ssl:\n  cert: a\n")
+        #expect(issues.map { String($0.prefix { $0 != " " }) } == ["h.yml:1:", "h.yml:3:", "h.yml:4:", "h.yml:6:"])
+    }
+
+    @Test func misspeltVariablesAreNamedAndOthersAreNot() {
+        #expect(
+            self.issues("", ["HOLDFAST_WS_PROT": "1"]) == [
+                "HOLDFAST_WS_PROT: unknown variable; did you mean \"HOLDFAST_WS_PORT\"?"
+            ])
+        // Kubernetes' own for a service named holdfast, and somebody else's.
+        #expect(
+            self.issues(
+                "",
+                [
+                    "HOLDFAST_PORT": "tcp://10.0.0.1:80", "HOLDFAST_SERVICE_HOST": "10.0.0.1",
+                    "HOLDFAST_PORT_80_TCP_PORT": "80", "HOLDFAST_BIN": "x",
+                ]
+            ).isEmpty)
     }
 
     @Test func theEnvironmentOverrides() throws {

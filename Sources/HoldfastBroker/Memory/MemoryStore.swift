@@ -129,7 +129,11 @@ struct MemoryStore: Sendable {
 
     private mutating func topic(_ name: String, now: Int64) throws(BrokerError) -> MemoryTopic {
         if let topic = self.topics[name] { return topic }
-        if self.topics.count >= self.limits.topics { self.forgetIdleTopics(now: now, evenFresh: true) }
+        if self.topics.count >= self.limits.topics {
+            // A topic whose history is over is idle, too.
+            self.expire(now: now)
+            self.forgetIdleTopics(now: now, evenFresh: true)
+        }
         guard self.topics.count < self.limits.topics else {
             throw BrokerError(
                 "the limit of \(self.limits.topics) topics is reached (broker.topics)",

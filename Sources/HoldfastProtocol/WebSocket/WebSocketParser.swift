@@ -92,7 +92,10 @@ public struct WebSocketParser: Sendable {
         guard !self.isFinished else { return nil }
         do throws(WebSocketError) {
             while true {
-                guard let header = try self.readHeader() else { break }
+                guard let header = try self.readHeader() else {
+                    self.letGoOfReceiveBuffer()
+                    break
+                }
                 guard self.input.readableBytes >= header.bytes + header.length else {
                     self.makeRoom(for: header)
                     break
@@ -104,8 +107,6 @@ public struct WebSocketParser: Sendable {
                 payload.applyMask(header.mask, from: payload.readerIndex)
                 if let message = try self.take(header, payload) { return message }
             }
-            // Nothing but a complete prefix was read: do not keep the network's buffer alive for an idle connection.
-            if self.input.readableBytes == 0 { self.input = ByteBuffer() }
             return nil
         } catch {
             self.isFinished = true
@@ -113,6 +114,12 @@ public struct WebSocketParser: Sendable {
             self.fragments = nil
             throw error
         }
+    }
+
+    /// The network's buffer has room for much more than the part of a header that may be in it: an idle connection must not
+    /// keep it.
+    private mutating func letGoOfReceiveBuffer() {
+        self.input = self.input.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.input.readableBytesView)
     }
 
     /// Reads the header without moving on, and checks all that it alone can break (§5.2), the length as soon as it is known.

@@ -1,5 +1,6 @@
 import HoldfastBroker
 import HoldfastCore
+import NIOSSL
 import Yams
 
 extension Configuration {
@@ -22,23 +23,27 @@ extension Configuration {
         if let root, root.mapping == nil, root.null == nil {
             throw ConfigurationError(issues: [
                 ConfigurationIssue(
-                    place: "\(file):\(root.mark?.line ?? 1)", text: "the file must be a mapping of keys to values")
+                    place: file, line: root.mark?.line ?? 1, text: "the file must be a mapping of keys to values")
             ])
         }
         let reader = ConfigurationReader(file: file, node: root?.mapping, environment: environment)
         self.read(reader)
         reader.finish()
-        guard reader.issues.isEmpty else { throw ConfigurationError(issues: reader.issues) }
+        reader.finishEnvironment()
+        guard reader.issues.isEmpty else {
+            throw ConfigurationError(issues: reader.issues.sorted { $0.line ?? .max < $1.line ?? .max })
+        }
     }
 
     private static func issue(of error: YamlError, file: String, yaml: String) -> ConfigurationIssue {
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):
-            ConfigurationIssue(place: "\(file):\(mark.line)", text: "not YAML: \(problem)")
+            ConfigurationIssue(place: file, line: mark.line, text: "not YAML: \(problem)")
         case .duplicatedKeysInMapping(let duplicates, let context):
             ConfigurationIssue(
-                place: "\(file):\(Self.lastLine(of: duplicates.first ?? "", in: yaml) ?? context.mark.line)",
+                place: file,
+                line: Self.lastLine(of: duplicates.first ?? "", in: yaml) ?? context.mark.line,
                 text: "\(duplicates.joined(separator: ", ")): given twice"
             )
         default: ConfigurationIssue(place: file, text: "not YAML: \(error)")
@@ -56,7 +61,15 @@ extension Configuration {
         reader.integer("ws_port", &self.port, in: 0...65535)
         reader.section("ws_ssl") { reader in
             switch (reader.string("cert"), reader.string("key")) {
-            case (let certificate?, let key?): self.tls = TLS(certificate: certificate, key: key)
+            case (let certificate?, let key?):
+                let tls = TLS(certificate: certificate, key: key)
+                do throws(TLSFileError) {
+                    // Read here, so that a mistake has its line and `check` finds it.
+                    _ = try NIOSSLContext(holdfast: tls)
+                } catch {
+                    reader.complain(error.key, error.reason)
+                }
+                self.tls = tls
             case (nil, nil): self.tls = nil
             case (nil, _?): reader.complain("cert", "is missing beside key")
             case (_?, nil): reader.complain("key", "is missing beside cert")

@@ -42,6 +42,8 @@ public struct Configuration: Sendable, Equatable {
     public static var development: Configuration {
         var configuration = Configuration()
         configuration.isDevelopment = true
+        // Where `publish` and `tail` look.
+        configuration.port = 8080
         configuration.history = HistorySettings(size: 1000, ttl: 300)
         configuration.drain.window = 1
         return configuration
@@ -93,8 +95,11 @@ public struct Configuration: Sendable, Equatable {
         public var subscriptions = 1000
         /// Length of a subscription's name; beyond it an error reply.
         public var nameBytes = 256
-        /// Sessions of this gateway, waiting ones included; beyond it 503.
+        /// Sessions of this gateway, waiting ones included; beyond it `limit_exceeded` and close 4029.
         public var sessions = 100_000
+        /// WebSockets of this gateway: a tenth more than sessions, but at least 16 more, so that clients of a full gateway
+        /// can still change lines; beyond it 503.
+        var webSockets: Int { self.sessions + max(16, self.sessions / 10) }
         /// How long the opening handshake may take, and how long an idle HTTP connection is kept.
         public var handshakeTime = 10.0
         /// How long a session may stay unauthenticated where every service asks for it; beyond it close 4001. 0 is for ever.

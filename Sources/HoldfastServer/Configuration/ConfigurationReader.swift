@@ -5,6 +5,14 @@ public struct ConfigurationIssue: Sendable, Equatable, CustomStringConvertible {
     /// Where it stands: `FILE:LINE`, or the name of an environment variable.
     public let place: String
     public let text: String
+    /// Line in the file, if it stands there.
+    let line: Int?
+
+    init(place: String, line: Int? = nil, text: String) {
+        self.place = line.map { "\(place):\($0)" } ?? place
+        self.line = line
+        self.text = text
+    }
 
     public var description: String { "\(self.place): \(self.text)" }
 }
@@ -24,6 +32,8 @@ final class ConfigurationReader {
     private let path: [String]
     private let environment: [String: String]
     private var known: [String] = []
+    /// The variables of all keys that were asked for, those of sections included.
+    private(set) var variables: Set<String> = []
     /// Keys that SocketShark has or that a later version will have, with what to say about them.
     private var notYet: [String: String] = [:]
     private(set) var issues: [ConfigurationIssue] = []
@@ -44,18 +54,25 @@ final class ConfigurationReader {
             .map { $0.isLetter || $0.isNumber ? String($0) : "_" }.joined()
     }
 
-    private func place(_ node: Node) -> String { "\(self.file):\(node.mark?.line ?? 1)" }
+    private func issue(at node: Node, _ text: String) -> ConfigurationIssue {
+        ConfigurationIssue(place: self.file, line: node.mark?.line ?? 1, text: text)
+    }
 
+    /// Complains about a key where it stands; one that is missing, where its section begins.
     func complain(_ key: String, _ text: String) {
-        let place =
-            self.environment[self.variable(key)] != nil
-            ? self.variable(key) : self.node?[key].map(self.place) ?? self.file
-        self.issues.append(ConfigurationIssue(place: place, text: "\(self.name(key)): \(text)"))
+        let text = "\(self.name(key)): \(text)"
+        let variable = self.variable(key)
+        if self.environment[variable] != nil {
+            self.issues.append(ConfigurationIssue(place: variable, text: text))
+        } else {
+            let line = self.node?[key]?.mark?.line ?? self.node?.keys.first?.mark?.line
+            self.issues.append(ConfigurationIssue(place: self.file, line: line, text: text))
+        }
     }
 
     /// The text of a scalar, from the environment or the file; `nil` where neither has it or the file says `null`.
     private func scalar(_ key: String) -> String? {
-        self.known.append(key)
+        self.ask(key)
         if let text = self.environment[self.variable(key)] { return text }
         guard let node = self.node?[key] else { return nil }
         guard let scalar = node.scalar else {
@@ -111,7 +128,7 @@ final class ConfigurationReader {
 
     /// A list of strings; in the environment they are separated by commas.
     func strings(_ key: String, _ value: inout [String]) {
-        self.known.append(key)
+        self.ask(key)
         if let text = self.environment[self.variable(key)] {
             value = text.split(separator: ",").map { String($0).trimming(" ") }
             return
@@ -149,9 +166,7 @@ final class ConfigurationReader {
             guard let name = nameNode.scalar?.string else { continue }
             if value.mapping == nil, value.null == nil {
                 self.issues.append(
-                    ConfigurationIssue(
-                        place: self.place(value), text: "\(self.name(key)).\(name): must be a mapping of keys to values"
-                    ))
+                    self.issue(at: value, "\(self.name(key)).\(name): must be a mapping of keys to values"))
                 continue
             }
             self.read(
@@ -166,6 +181,22 @@ final class ConfigurationReader {
         read(reader)
         reader.finish()
         self.issues += reader.issues
+        self.variables.formUnion(reader.variables)
+    }
+
+    private func ask(_ key: String) {
+        self.known.append(key)
+        self.variables.insert(self.variable(key))
+    }
+
+    /// Complains about variables that are one or two letters away from one that is known. Others may have variables of the
+    /// same prefix: Kubernetes makes some up for a service of that name.
+    func finishEnvironment() {
+        for name in self.environment.keys.sorted() where name.hasPrefix("HOLDFAST_") && !self.variables.contains(name) {
+            guard let nearest = Nearest.of(name, in: Array(self.variables), within: 2) else { continue }
+            self.issues.append(
+                ConfigurationIssue(place: name, text: "unknown variable; did you mean \"\(nearest)\"?"))
+        }
     }
 
     /// Says of keys that exist elsewhere why they cannot be used, instead of "unknown".
@@ -186,7 +217,7 @@ final class ConfigurationReader {
             } else {
                 text = "unknown key; known here: \(self.known.sorted().joined(separator: ", "))"
             }
-            self.issues.append(ConfigurationIssue(place: self.place(keyNode), text: "\(self.name(key)): \(text)"))
+            self.issues.append(self.issue(at: keyNode, "\(self.name(key)): \(text)"))
         }
     }
 }
@@ -202,9 +233,10 @@ extension String {
 
 /// Finds the word that somebody probably meant.
 enum Nearest {
-    static func of(_ word: String, in candidates: [String]) -> String? {
+    /// - Parameter limit: how many letters may differ; a third of the word, but at least two, unless given.
+    static func of(_ word: String, in candidates: [String], within limit: Int? = nil) -> String? {
         let best = candidates.map { (word: $0, distance: Self.distance(word, $0)) }.min { $0.distance < $1.distance }
-        guard let best, best.distance <= max(2, word.count / 3) else { return nil }
+        guard let best, best.distance <= limit ?? max(2, word.count / 3) else { return nil }
         return best.word
     }
 

@@ -182,7 +182,7 @@ final class Session {
     /// Ends the session, with a Close frame if a transport is there to carry it.
     func end(_ code: CloseCode?, reason: String) {
         self.core.end()
-        self.record(.ended(reason: reason))
+        self.record(.ended(code: code, reason: reason))
         if let transport = self.transport {
             self.transport = nil
             transport.session = nil

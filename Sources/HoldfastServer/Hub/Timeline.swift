@@ -10,7 +10,7 @@ struct Timeline: Sendable {
         case replaced
         case closed(reason: String)
         case expired
-        case ended(reason: String)
+        case ended(code: CloseCode?, reason: String)
         case goaway
     }
 
@@ -41,7 +41,7 @@ extension Timeline.Happening: CustomStringConvertible {
         case .replaced: "transport replaced by a newer one"
         case .closed(let reason): "transport closed: \(reason)"
         case .expired: "expired: the client did not come back in time"
-        case .ended(let reason): "ended: \(reason)"
+        case .ended(let code, let reason): "ended\(code.map { " with \($0)" } ?? ""): \(reason)"
         case .goaway: "told to go elsewhere"
         }
     }

@@ -22,20 +22,6 @@ extension HTTPServerBuilder {
     }
 }
 
-extension NIOSSLContext {
-    fileprivate convenience init(holdfast tls: Configuration.TLS) throws {
-        let chain = try NIOSSLCertificate.fromPEMFile(tls.certificate).map { NIOSSLCertificateSource.certificate($0) }
-        let key = try NIOSSLPrivateKey(file: tls.key, format: .pem)
-        var configuration = TLSConfiguration.makeServerConfiguration(
-            certificateChain: chain,
-            privateKey: .privateKey(key)
-        )
-        // RFC 8996 retires what came before.
-        configuration.minimumTLSVersion = .tlsv12
-        try self.init(configuration: configuration)
-    }
-}
-
 /// Sets up accepted connections: HTTP until the first request, then either Hummingbird's HTTP/1 or a WebSocket.
 ///
 /// Hummingbird's own child channel would run every WebSocket as an asynchronous channel with a task of its own; what that

@@ -164,11 +164,11 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         guard !gateway.isDraining else {
             return self.refuse(.serviceUnavailable, "This gateway is being stopped.", [("Retry-After", "1")])
         }
-        let limit = gateway.configuration.limits.sessions
+        let limit = gateway.configuration.limits.webSockets
         guard gateway.registry.transportCount < limit else {
             return self.refuse(
                 .serviceUnavailable,
-                "The limit of \(limit) sessions is reached.",
+                "The limit of \(limit) WebSockets is reached (a tenth above limits.sessions).",
                 [("Retry-After", String(Int(gateway.spread.rounded(.up))))]
             )
         }

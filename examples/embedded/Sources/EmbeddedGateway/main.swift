@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastBroker
 import HoldfastServer
 import Hummingbird
@@ -8,12 +9,10 @@ import ServiceLifecycle
 // The gateway and the server must be given the same event loops.
 let loops = MultiThreadedEventLoopGroup.singleton
 
-// Anonymous clients, every service.topic allowed, history kept. For production, load a file instead:
-//   var configuration = Configuration()
-//   try configuration.load(yaml: text, file: "holdfast.yml", environment: ProcessInfo.processInfo.environment)
+// Anonymous clients, every service.topic allowed, history kept, on port 8080. For production begin with `Configuration()`
+// and give the text of a file. The environment overrides both, such as HOLDFAST_WS_PORT.
 var configuration = Configuration.development
-configuration.host = "127.0.0.1"
-configuration.port = 8080
+try configuration.load(yaml: "", file: "environment", environment: ProcessInfo.processInfo.environment)
 let gateway = Gateway(configuration: configuration, eventLoopGroup: loops)
 
 let router = Router(options: .autoGenerateHeadEndpoints)

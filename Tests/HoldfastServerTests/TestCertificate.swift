@@ -1,0 +1,1 @@
+../Fixtures/TestCertificate.swift
