@@ -32,6 +32,10 @@ extension Gateway {
         }
         await self.sleepWhileConnected(until: .now + .seconds(min(1, self.configuration.limits.closeTime)))
         self.logger.info("drained", metadata: ["left_behind": "\(self.registry.transportCount)"])
+        // Those that did not answer the Close frame: the loops must not be stopped under open connections.
+        await self.onEveryShard { shard in
+            for transport in Array(shard.transports.values) { transport.drop() }
+        }
     }
 
     private func sendAway(atMost count: Int, window: Double, told: inout Set<SessionName.Handle>) async {

@@ -262,7 +262,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     }
 
     /// Lets go of the connection without a handshake.
-    private func drop() {
+    func drop() {
         self.ended(reason: "connection dropped")
         self.context?.close(promise: nil)
     }
