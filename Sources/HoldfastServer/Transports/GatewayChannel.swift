@@ -22,14 +22,14 @@ extension HTTPServerBuilder {
     }
 }
 
-/// Sets up accepted connections: HTTP until the first request, then either Hummingbird's HTTP/1 or a WebSocket.
+/// Sets up accepted connections: HTTP, whose requests go to Hummingbird, until one asks for a WebSocket.
 ///
 /// Hummingbird's own child channel would run every WebSocket as an asynchronous channel with a task of its own; what that
 /// costs per connection is measured in docs/performance.md. Here a WebSocket is one handler and no task.
 struct GatewayChannel: ServerChildChannel {
     struct Value: ServerChildChannelValue {
         let channel: any Channel
-        /// What the first request made of the connection: `nil` for a WebSocket. Cannot be the result of ``setup`` itself,
+        /// What the first request made of the connection: `nil` for a WebSocket at once. Cannot be the result of ``setup`` itself,
         /// since a channel reads nothing before that has completed.
         let http: EventLoopFuture<HTTP1Channel.Value?>
     }
@@ -44,7 +44,7 @@ struct GatewayChannel: ServerChildChannel {
             if let tls = self.tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
             guard let shard = self.gateway.shard(of: channel.eventLoop) else { throw ForeignEventLoop() }
             let promise = channel.eventLoop.makePromise(of: HTTP1Channel.Value?.self)
-            try HTTPUpgradeHandler.install(
+            try HTTPFront.install(
                 in: pipeline,
                 shard: shard,
                 logger: logger,

@@ -7,11 +7,33 @@ import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 
-/// Looks at the first request of a connection and makes it a WebSocket or an HTTP connection.
-final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChannelHandler {
+/// Stands in front of every connection: hands requests on to Hummingbird, one after the other, and makes the connection a
+/// WebSocket when a request asks for it.
+///
+/// That request need not be the first. A proxy that keeps connections to the gateway open sends a handshake over one that
+/// has served other requests (RFC 9110 §7.8 allows an upgrade on any request).
+final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
+    typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
+
+    private enum Phase {
+        /// Nothing has come yet, or all that came has been answered.
+        case idle
+        /// A request is with Hummingbird.
+        case passing(hasEnded: Bool, isAnswered: Bool)
+        /// A request for a WebSocket, until its end has come.
+        case upgrading(HTTPRequestHead)
+        /// A WebSocket has the connection, or an error was its last answer.
+        case over
+    }
+
+    /// Hummingbird's part of the pipeline, from the first request for it on.
+    private struct Installed {
+        let codec: HTTP1ToHTTPServerCodec
+        let state: HTTPConnectionStateHandler
+    }
 
     private let shard: Shard
     private let logger: Logger
@@ -20,8 +42,12 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
     private var context: ChannelHandlerContext?
     private let encoder: HTTPResponseEncoder
     private let decoder: ByteToMessageHandler<HTTPRequestDecoder>
-    /// The request that asked for an upgrade, until its end has come.
-    private var upgrade: HTTPRequestHead?
+    private var phase = Phase.idle
+    private var installed: Installed?
+    /// What came behind a request that is not answered yet. Nothing more is read meanwhile, so it is what one read gave.
+    private var held = CircularBuffer<HTTPServerRequestPart>()
+    private var wantsToRead = false
+    private var inputIsClosed = false
     private let deadlineAt: Instant
 
     private init(
@@ -61,7 +87,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
         let encoder = HTTPResponseEncoder()
         try pipeline.addHandlers([encoder, decoder])
         try pipeline.addHandler(
-            HTTPUpgradeHandler(
+            HTTPFront(
                 shard: shard, logger: logger, isSecure: isSecure, promise: promise, encoder: encoder, decoder: decoder
             )
         )
@@ -85,22 +111,74 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard self.promise != nil else { return }
-        switch self.unwrapInboundIn(data) {
-        case .head(let head) where head.headers.contains(name: "upgrade") && head.asksForWebSocket:
-            self.upgrade = head
-        case .head:
-            self.becomeHTTP(context: context, first: data)
-        case .body:
-            self.refuse(.badRequest, "A WebSocket handshake has no body.")
-        case .end:
-            guard let head = self.upgrade else { return }
-            self.upgrade = nil
-            self.becomeWebSocket(context: context, head)
+        let part = self.unwrapInboundIn(data)
+        if case .passing(hasEnded: true, _) = self.phase {
+            self.held.append(part)
+        } else {
+            self.take(part, context: context)
+        }
+    }
+
+    private func take(_ part: HTTPServerRequestPart, context: ChannelHandlerContext) {
+        switch (self.phase, part) {
+        case (.over, _): break
+        case (.idle, .head(let head)) where head.headers.contains(name: "upgrade") && head.asksForWebSocket:
+            self.phase = .upgrading(head)
+        case (.idle, .head):
+            guard self.installHTTP(context: context) else { return }
+            self.phase = .passing(hasEnded: false, isAnswered: false)
+            context.fireChannelRead(self.wrapInboundOut(part))
+        case (.upgrading, .body): self.refuse(.badRequest, "A WebSocket handshake has no body.")
+        case (.upgrading(let head), .end): self.becomeWebSocket(context: context, head)
+        case (.passing(_, let isAnswered), .end):
+            self.phase = isAnswered ? .idle : .passing(hasEnded: true, isAnswered: false)
+            context.fireChannelRead(self.wrapInboundOut(part))
+        case (.passing, _): context.fireChannelRead(self.wrapInboundOut(part))
+        // The decoder gives no part out of turn.
+        case (.idle, _), (.upgrading, .head): context.close(promise: nil)
+        }
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        context.write(data, promise: promise)
+        guard case .end = self.unwrapOutboundIn(data), case .passing(let hasEnded, _) = self.phase else { return }
+        guard hasEnded else {
+            self.phase = .passing(hasEnded: false, isAnswered: true)
+            return
+        }
+        self.phase = .idle
+        self.release(context: context)
+    }
+
+    /// The request is answered: on with what came behind it.
+    private func release(context: ChannelHandlerContext) {
+        guard !self.held.isEmpty else { return }
+        while let part = self.held.popFirst() {
+            self.take(part, context: context)
+            if case .passing(hasEnded: true, _) = self.phase { break }
+        }
+        context.fireChannelReadComplete()
+        guard self.held.isEmpty else { return }
+        if self.wantsToRead {
+            self.wantsToRead = false
+            context.read()
+        }
+        if self.inputIsClosed {
+            self.inputIsClosed = false
+            context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        }
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if self.held.isEmpty {
+            context.read()
+        } else {
+            self.wantsToRead = true
         }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard self.installed == nil else { return context.fireErrorCaught(error) }
         if error is HTTPParserError {
             self.refuse(.badRequest, "This is not HTTP/1.1.")
         } else {
@@ -110,36 +188,45 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        // The peer's FIN, or the server's stop: no request came.
-        case ChannelEvent.inputClosed, is ChannelShouldQuiesceEvent: context.close(promise: nil)
+        // The peer's FIN, or the server's stop, and no request came.
+        case ChannelEvent.inputClosed where self.installed == nil,
+            is ChannelShouldQuiesceEvent where self.installed == nil:
+            context.close(promise: nil)
+        case ChannelEvent.inputClosed where !self.held.isEmpty: self.inputIsClosed = true
         default: context.fireUserInboundEventTriggered(event)
         }
     }
 
     // MARK: HTTP
 
-    private func becomeHTTP(context: ChannelHandlerContext, first: NIOAny) {
-        guard let promise = self.promise else { return }
+    /// - Returns: `false` if the connection had to be closed.
+    private func installHTTP(context: ChannelHandlerContext) -> Bool {
+        guard self.installed == nil else { return true }
+        guard let promise = self.promise else { return false }
         self.promise = nil
         do {
             let pipeline = context.pipeline.syncOperations
-            try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: self.isSecure))
-            try pipeline.addHandler(
-                HTTPConnectionStateHandler(
+            let installed = Installed(
+                codec: HTTP1ToHTTPServerCodec(secure: self.isSecure),
+                state: HTTPConnectionStateHandler(
                     idleTimeout: .seconds(self.shard.limits.handshakeTime),
                     logger: self.logger
                 )
             )
+            try pipeline.addHandlers([installed.codec, installed.state])
             let channel = try HTTP1Channel.Value(
                 wrappingChannelSynchronously: context.channel,
                 configuration: .init(isOutboundHalfClosureEnabled: true)
             )
+            self.installed = installed
+            // From here on Hummingbird watches over idle time.
+            self.shard.setTimer(self)
             promise.succeed(channel)
-            context.fireChannelRead(first)
-            pipeline.removeHandler(context: context, promise: nil)
+            return true
         } catch {
             promise.fail(error)
             context.close(promise: nil)
+            return false
         }
     }
 
@@ -176,8 +263,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
     }
 
     private func accept(context: ChannelHandlerContext, key: String) {
-        guard let promise = self.promise else { return }
-        self.promise = nil
+        self.phase = .over
         let headers: HTTPHeaders = [
             "Upgrade": "websocket", "Connection": "Upgrade",
             "Sec-WebSocket-Accept": WebSocketHandshake.accept(key: key),
@@ -190,21 +276,32 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
             let remote = channel.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "unknown"
             // Events are small and must not wait for each other (RFC 896 would hold them back).
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
-            try pipeline.addHandler(WebSocketTransport(shard: self.shard, remote: remote))
+            // In front of Hummingbird's handlers, if they are there. The last of them cannot be removed: it waits for a
+            // request that does not come, and its task ends with the connection.
+            try pipeline.addHandler(
+                WebSocketTransport(shard: self.shard, remote: remote), position: .after(self)
+            )
         } catch {
-            promise.fail(error)
+            self.promise?.fail(error)
+            self.promise = nil
             return context.close(promise: nil)
+        }
+        if let installed = self.installed {
+            pipeline.removeHandler(installed.codec, promise: nil)
+            pipeline.removeHandler(installed.state, promise: nil)
         }
         // Last, the decoder hands what it has not read to the next handler, which then is the transport.
         pipeline.removeHandler(self.encoder, promise: nil)
         pipeline.removeHandler(context: context, promise: nil)
         pipeline.removeHandler(self.decoder, promise: nil)
-        promise.succeed(nil)
+        self.promise?.succeed(nil)
+        self.promise = nil
     }
 
     /// Answers with an error and closes. Says what was wrong, since proxies are often the cause.
     private func refuse(_ status: HTTPResponseStatus, _ reason: String, _ more: [(String, String)] = []) {
         guard let context = self.context else { return }
+        self.phase = .over
         self.promise?.fail(ChannelError.eof)
         self.promise = nil
         let body = ByteBuffer(string: reason + "\n")
@@ -223,7 +320,7 @@ final class HTTPUpgradeHandler: LoopTimer, ChannelInboundHandler, RemovableChann
 
     // MARK: Time
 
-    override var deadline: Instant? { self.context == nil ? nil : self.deadlineAt }
+    override var deadline: Instant? { self.context == nil || self.installed != nil ? nil : self.deadlineAt }
 
     override func timerFired(now: Instant) {
         self.context?.close(promise: nil)
