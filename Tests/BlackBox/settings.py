@@ -32,6 +32,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "max_sessions": ("limits", "sessions"),
     "handshake_timeout": ("limits", "handshake_time"),
     "authentication_time": ("limits", "authentication_time"),
+    "threads": ("threads",),
     "drain_window": ("drain", "window"),
     "drain_deadline": ("drain", "deadline"),
 }

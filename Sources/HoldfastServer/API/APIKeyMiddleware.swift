@@ -19,7 +19,7 @@ struct APIKeyMiddleware<Context: RequestContext>: RouterMiddleware {
                 )
             }
             // Without a key, a page of another origin that the developer has open could publish through the browser.
-            guard Self.isSameOrigin(request) else {
+            guard Self.isSameOrigin(request), Self.isForThisMachine(request) else {
                 throw APIError(
                     .forbidden, "Without a key, pages of other origins are not let in.", code: "foreign_origin")
             }
@@ -39,6 +39,15 @@ struct APIKeyMiddleware<Context: RequestContext>: RouterMiddleware {
         guard let origin = request.headers[.origin] else { return true }
         guard let host = request.head.authority, let start = origin.firstRange(of: "://") else { return false }
         return origin[start.upperBound...] == host
+    }
+
+    /// Whether the request names this machine, and not a name of the attacker's that leads here (DNS rebinding).
+    private static func isForThisMachine(_ request: Request) -> Bool {
+        guard let host = request.head.authority?.lowercased() else { return true }
+        // A name without a dot is nobody's in public DNS.
+        let name = host.hasPrefix("[") ? host.prefix { $0 != "]" } + "]" : host.prefix { $0 != ":" }
+        guard name.contains(".") else { return !name.hasPrefix("[") || name == "[::1]" }
+        return name.hasPrefix("127.") && name.allSatisfy { $0.isNumber || $0 == "." }
     }
 
     /// Takes the same time wherever the two differ; only the length of the key can be told from it.

@@ -46,6 +46,7 @@ public struct Configuration: Sendable, Equatable {
         configuration.port = 8080
         configuration.history = HistorySettings(size: 1000, ttl: 300)
         configuration.drain.window = 1
+        configuration.drain.deadline = 2
         return configuration
     }
 

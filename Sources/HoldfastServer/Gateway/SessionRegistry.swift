@@ -7,6 +7,7 @@ final class SessionRegistry: Sendable {
     private struct State {
         var shards: [SessionName.Handle: Int] = [:]
         var transports = 0
+        var ticket: UInt64 = 0
     }
 
     private let state = NIOLockedValueBox(State())
@@ -31,6 +32,14 @@ final class SessionRegistry: Sendable {
 
     func remove(_ handle: SessionName.Handle) {
         self.state.withLockedValue { $0.shards[handle] = nil }
+    }
+
+    /// A number higher than all before.
+    func nextTicket() -> UInt64 {
+        self.state.withLockedValue { state in
+            state.ticket += 1
+            return state.ticket
+        }
     }
 
     func transportOpened() { self.state.withLockedValue { $0.transports += 1 } }

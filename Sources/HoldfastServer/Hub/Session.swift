@@ -26,6 +26,9 @@ final class Session {
     private(set) var timeline = Timeline()
     var roundTrips = RoundTrips()
     let openedAt: Int64
+    /// Ticket of the last transport that asked for the session and knew its secret.
+    private var claimedBy: UInt64 = 0
+    private var isCarriedByClaimant = false
     /// When to look for events that are too old to be kept.
     private var nextExpiry: Instant
     private static let expiryInterval = Span.seconds(10)
@@ -119,8 +122,25 @@ final class Session {
 
     // MARK: Transports
 
+    enum Claim {
+        case taken
+        /// One that asked later is about to have it, unless it dies first.
+        case later
+        /// One that asked later has it.
+        case never
+    }
+
+    /// A transport wants to carry the session.
+    func claim(_ ticket: UInt64) -> Claim {
+        guard ticket >= self.claimedBy else { return self.isCarriedByClaimant ? .never : .later }
+        if ticket > self.claimedBy { self.isCarriedByClaimant = false }
+        self.claimedBy = ticket
+        return .taken
+    }
+
     /// A transport carries the session from now on.
     func attach(_ transport: WebSocketTransport) {
+        self.isCarriedByClaimant = true
         self.transport = transport
         transport.session = self
         self.shard.setTimer(self.timer)
@@ -152,6 +172,7 @@ final class Session {
     func transportClosed(_ transport: WebSocketTransport, reason: String) {
         guard self.transport === transport else { return }
         self.transport = nil
+        self.claimedBy = 0
         transport.session = nil
         self.queue.removeAll()
         self.record(.closed(reason: reason))
@@ -161,17 +182,25 @@ final class Session {
         }
     }
 
-    /// The session moves to another loop: its old transport has been replaced.
-    func letGoOfTransport() {
-        guard let old = self.transport else { return }
+    /// The old transport has been replaced.
+    private func letGoOfTransport() {
+        self.handOverTransport()?.value.close(.sessionReplaced, reason: "session replaced by a newer transport")
+    }
+
+    /// The session moves to another loop. - Returns: its old transport, which is still open and belongs to this loop.
+    func handOverTransport() -> NIOLoopBound<WebSocketTransport>? {
+        guard let old = self.transport else { return nil }
         self.transport = nil
         old.session = nil
-        old.close(.sessionReplaced, reason: "session replaced by a newer transport")
+        old.pause()
         self.record(.replaced)
+        return NIOLoopBound(old, eventLoop: self.shard.loop)
     }
 
     /// The transport that asked for this session died before it got it. The session waits for the next one.
     func transportMissed() {
+        // Those that asked before may have it now.
+        self.claimedBy = 0
         guard self.transport == nil, self.core.state == .attached else { return self.shard.setTimer(self.timer) }
         switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
         case .wait: self.shard.setTimer(self.timer)

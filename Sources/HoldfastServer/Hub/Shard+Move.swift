@@ -10,33 +10,81 @@ import NIOCore
 /// session has seen by then is taken off what was held back. Every publication up to the point where the new loop
 /// subscribed was queued for the old loop before the request to let go, so the old loop has delivered it.
 extension Shard {
-    /// - Parameter completion: called once, on this loop, perhaps before this returns, with the session on this loop;
-    ///   `nil` if there is none of that name or the secret is wrong.
-    func find(_ name: SessionName, completion: @escaping (Session?) -> Void) {
+    enum Found {
+        /// On this loop now.
+        case session(Session)
+        /// A transport that asked later has the session.
+        case superseded
+        /// There is none of that name, or the secret is wrong.
+        case unknown
+    }
+
+    private struct Search: Sendable {
+        let name: SessionName
+        /// Orders transports that ask for the same session by when they asked, whatever loops they are on.
+        let ticket: UInt64
+        var tries = 0
+    }
+
+    /// How often a session that is under way between two other loops is asked for, a millisecond apart. It arrives long before.
+    private static let mostTries = 2000
+
+    /// - Parameter completion: called once, on this loop, perhaps before this returns.
+    func find(_ name: SessionName, completion: @escaping (Found) -> Void) {
         self.loop.assertInEventLoop()
-        guard let index = self.gateway.registry.shard(of: name.handle) else { return completion(nil) }
+        self.find(Search(name: name, ticket: self.gateway.registry.nextTicket()), completion)
+    }
+
+    private func find(_ search: Search, _ completion: @escaping (Found) -> Void) {
+        let handle = search.name.handle
+        guard let index = self.gateway.registry.shard(of: handle) else { return completion(.unknown) }
         if index == self.index {
-            let session = self.sessions[name.handle].flatMap { $0.name == name ? $0 : nil }
-            return completion(session)
+            guard let session = self.sessions[handle] else { return self.findLater(search, completion) }
+            guard session.name == search.name else { return completion(.unknown) }
+            switch session.claim(search.ticket) {
+            case .taken: return completion(.session(session))
+            case .later: return self.findLater(search, completion)
+            case .never: return completion(.superseded)
+            }
         }
         let owner = self.gateway.shards[index]
         let here = NIOLoopBound(completion, eventLoop: self.loop)
         owner.loop.execute {
             // Only now may the other loop's state be looked at. It may have moved on or ended meanwhile.
-            let session = owner.sessions[name.handle].flatMap { $0.name == name ? $0 : nil }
-            let topics = session.map { Array($0.subscriptions.keys) }
+            guard let session = owner.sessions[handle] else {
+                return self.loop.execute { self.findLater(search, here.value) }
+            }
+            guard session.name == search.name else { return self.loop.execute { here.value(.unknown) } }
+            switch session.claim(search.ticket) {
+            case .taken: break
+            case .later: return self.loop.execute { self.findLater(search, here.value) }
+            case .never: return self.loop.execute { here.value(.superseded) }
+            }
+            let topics = Set(session.subscriptions.keys)
             self.loop.execute {
-                guard let topics else { return here.value(nil) }
-                self.holdPlaces(topics) { places in
-                    self.fetch(name, from: owner, places: places, completion: here.value)
+                self.holdPlaces(topics, [:]) { places in
+                    self.fetch(search, from: owner, asked: topics, places: places, completion: here.value)
                 }
             }
         }
     }
 
+    /// The registry knows the session, but it is between two loops, or has just ended.
+    private func findLater(_ search: Search, _ completion: @escaping (Found) -> Void) {
+        guard search.tries < Self.mostTries else { return completion(.unknown) }
+        var search = search
+        search.tries += 1
+        let here = NIOLoopBound(completion, eventLoop: self.loop)
+        self.loop.scheduleTask(in: .milliseconds(1)) { [search] in self.find(search, here.value) }
+    }
+
     /// Subscribes to the topics of a session that is about to come, holding back what arrives.
-    private func holdPlaces(_ topics: [String], completion: @escaping ([String: Place]) -> Void) {
-        var places: [String: Place] = [:]
+    private func holdPlaces(
+        _ topics: Set<String>,
+        _ held: [String: Place],
+        completion: @escaping ([String: Place]) -> Void
+    ) {
+        var places = held
         var missing = topics.count
         guard missing > 0 else { return completion(places) }
         for name in topics {
@@ -61,30 +109,61 @@ extension Shard {
         let sequence: UInt64
     }
 
+    /// - Parameter asked: topics that places were held in, those included that the broker refused.
     private func fetch(
-        _ name: SessionName,
+        _ search: Search,
         from owner: Shard,
+        asked: Set<String>,
         places: [String: Place],
-        completion: @escaping (Session?) -> Void
+        completion: @escaping (Found) -> Void
     ) {
         let here = NIOLoopBound((places: places, completion: completion), eventLoop: self.loop)
         owner.loop.execute {
-            let session = owner.sessions[name.handle]
-            session?.letGoOfTransport()
-            if let session { owner.release(session) }
+            guard let session = owner.sessions[search.name.handle], session.claim(search.ticket) == .taken else {
+                return self.loop.execute {
+                    for place in here.value.places.values { self.leave(place.subscription) }
+                    // Another transport was quicker, or the session has ended.
+                    self.find(search, here.value.completion)
+                }
+            }
+            // Its old transport may have subscribed to more meanwhile.
+            let more = Set(session.subscriptions.keys).subtracting(asked)
+            guard more.isEmpty else {
+                return self.loop.execute {
+                    self.holdPlaces(more, here.value.places) { places in
+                        self.fetch(
+                            search, from: owner, asked: asked.union(more), places: places,
+                            completion: here.value.completion
+                        )
+                    }
+                }
+            }
+            let old = session.handOverTransport()
+            owner.release(session)
             let moving = Moving(session: session)
             self.loop.execute {
                 let (places, completion) = here.value
-                if let session = moving.session { self.settle(session, places) }
+                self.settle(moving.session, places)
                 for place in places.values { self.leave(place.subscription) }
-                completion(moving.session)
+                completion(.session(moving.session))
+                guard let old else { return }
+                // Whoever asked may be dead by now: then the old line is told to come again, not that it is replaced.
+                let isReplaced = moving.session.transport != nil
+                owner.loop.execute {
+                    old.value.close(
+                        isReplaced ? .sessionReplaced : .goingAway,
+                        reason: isReplaced
+                            ? "session replaced by a newer transport"
+                            : "a newer transport asked for the session and died"
+                    )
+                }
             }
         }
     }
 
     /// A session between two loops. `@unchecked Sendable`: the old loop has forgotten it before the new one hears of it.
     private struct Moving: @unchecked Sendable {
-        let session: Session?
+        let session: Session
     }
 
     private func settle(_ session: Session, _ places: [String: Place]) {
@@ -98,8 +177,7 @@ extension Shard {
             if let place = places[name] {
                 subscription.waiting?.append(contentsOf: place.subscription.waiting ?? [])
             } else {
-                // Subscribed after the places were held, by events still under way from the old transport, or refused by
-                // the broker: nothing is known of what came between.
+                // Refused by the broker: nothing is known of what came between.
                 self.subscribe(subscription, since: nil, history: .none) { _ in }
                 session.send(ServerEvent.gap(subscription: name, after: nil, next: nil))
             }

@@ -124,8 +124,9 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         case (.over, _): break
         case (.idle, .head(let head)) where head.headers.contains(name: "upgrade") && head.asksForWebSocket:
             self.phase = .upgrading(head)
-        case (.idle, .head):
+        case (.idle, .head(let head)):
             guard self.installHTTP(context: context) else { return }
+            self.continueIfExpected(head, context: context)
             self.phase = .passing(hasEnded: false, isAnswered: false)
             context.fireChannelRead(self.wrapInboundOut(part))
         case (.upgrading, .body): self.refuse(.badRequest, "A WebSocket handshake has no body.")
@@ -137,6 +138,17 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         // The decoder gives no part out of turn.
         case (.idle, _), (.upgrading, .head): context.close(promise: nil)
         }
+    }
+
+    /// curl, for one, waits a second before it sends a large body that nobody said a word about (RFC 9110 §10.1.1). A body
+    /// that is announced as too large gets its answer instead.
+    private func continueIfExpected(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
+        guard head.version == .http1_1, head.headers["expect"].contains(where: { $0.lowercased() == "100-continue" })
+        else { return }
+        let length = head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
+        guard length <= self.shard.limits.requestBytes else { return }
+        let response = HTTPResponseHead(version: .http1_1, status: .continue)
+        context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {

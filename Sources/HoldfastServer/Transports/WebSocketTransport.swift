@@ -32,6 +32,9 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     /// Whether the channel takes more; kept here because every flush asks.
     private(set) var isWritable = true
+    private var owedPong: ByteBuffer?
+    /// Nothing is read until the peer has read what it was answered.
+    private var isHeldBack = false
     private let authenticateBy: Instant?
     /// Why the transport was closed, for the metrics: a bounded set of words.
     private var closeLabel = "lost"
@@ -95,7 +98,16 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         self.isWritable = context.channel.isWritable
-        guard self.isWritable, let session = self.session, !session.queue.isEmpty else { return }
+        guard self.isWritable else { return }
+        if let payload = self.owedPong {
+            self.owedPong = nil
+            self.write(.pong, payload)
+        }
+        if self.isHeldBack {
+            self.isHeldBack = false
+            context.channel.setOption(.autoRead, value: true).whenFailure { _ in }
+        }
+        guard let session = self.session, !session.queue.isEmpty else { return }
         self.shard.markDirty(session)
     }
 
@@ -109,6 +121,11 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     private func write(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
         self.write(WebSocketFrame.unmasked(opcode, payload))
+    }
+
+    /// What the client says from now on is not listened to: its session is with another transport.
+    func pause() {
+        if case .open = self.state { self.state = .paused }
     }
 
     // MARK: Reading
@@ -128,10 +145,10 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     private func receive(_ message: WebSocketMessage) {
         switch message {
-        case .text(let text) where self.shard.isEcho: self.write(.text, text)
-        case .binary(let bytes) where self.shard.isEcho: self.write(.binary, bytes)
+        case .text(let text) where self.shard.isEcho: self.answer(.text, text)
+        case .binary(let bytes) where self.shard.isEcho: self.answer(.binary, bytes)
         case .text(let text), .binary(let text): self.receive(text)
-        case .ping(let payload): self.write(.pong, payload)
+        case .ping(let payload): self.answerPing(payload)
         case .pong(let payload):
             let bits = payload.readableBytes == 4 ? payload.getInteger(at: payload.readerIndex, as: UInt32.self) : nil
             if let time = self.liveness.receivedPong(bits, now: .now) { self.session?.roundTrips.answered(after: time) }
@@ -163,7 +180,24 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     /// Answers before there is a session.
     private func answer(_ json: ByteBuffer) {
-        self.write(.text, json)
+        self.answer(.text, json)
+    }
+
+    /// No queue bounds these. A peer that does not read its answers is not asked for more.
+    private func answer(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
+        self.write(opcode, payload)
+        guard !self.isWritable, !self.isHeldBack else { return }
+        self.isHeldBack = true
+        self.context?.channel.setOption(.autoRead, value: false).whenFailure { _ in }
+    }
+
+    /// A peer that does not read gets an answer to its last Ping only, as RFC 6455 §5.5.3 allows.
+    private func answerPing(_ payload: ByteBuffer) {
+        if self.isWritable {
+            self.write(.pong, payload)
+        } else {
+            self.owedPong = ByteBuffer(bytes: payload.readableBytesView)
+        }
     }
 
     private func greet(_ event: ClientEvent) {
@@ -173,15 +207,16 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
             guard let name = resume.session else { return self.resumeFailed(hello, event) }
             self.state = .paused
             self.context?.channel.setOption(.autoRead, value: false).whenFailure { _ in }
-            self.shard.find(name) { session in
+            self.shard.find(name) { found in
                 guard case .paused = self.state else {
                     // The transport died while the session was fetched: the session goes on waiting.
-                    session?.transportMissed()
+                    if case .session(let session) = found { session.transportMissed() }
                     return
                 }
                 self.state = .open
                 self.context?.channel.setOption(.autoRead, value: true).whenFailure { _ in }
-                if let session {
+                switch found {
+                case .session(let session):
                     let gateway = self.shard.gateway
                     if session.resume(
                         on: self,
@@ -192,8 +227,8 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
                     } else {
                         self.resumeFailed(hello, event)
                     }
-                } else {
-                    self.resumeFailed(hello, event)
+                case .superseded: self.close(.sessionReplaced, reason: "session replaced by a newer transport")
+                case .unknown: self.resumeFailed(hello, event)
                 }
                 self.readMessages()
             }
