@@ -120,8 +120,8 @@ def test_a_peer_that_never_reads_its_answers_takes_no_memory(start, what):
 def test_a_large_body_is_asked_for(gateway, topic):
     body = json.dumps({"subscription": topic, "data": "x" * 1_500_000}).encode()
     with RawSocket(gateway.port) as client:
-        head = f"POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
-        client.send(head.replace("Host: x", f"Host: 127.0.0.1:{gateway.port}").encode())
+        head = f"POST /api/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        client.send(head.encode())
         assert read_response(client).status == 100
         client.send(body)
         assert read_response(client).status == 200

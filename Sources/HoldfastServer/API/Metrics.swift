@@ -106,13 +106,7 @@ private struct MetricsPage {
         self.gauge("holdfast_history_publications", "Publications kept", [("", broker.historyPublications)])
         self.gauge("holdfast_history_bytes", "Bytes of publications kept", [("", broker.historyBytes)])
         self.gauge("holdfast_idempotency_keys", "Idempotency keys remembered", [("", broker.idempotencyKeys)])
-        self.text += "# HELP process_cpu_seconds_total User and system time of the process in seconds.\n"
-        let usage = ProcessUsage.current
-        self.text += "# TYPE process_cpu_seconds_total counter\n"
-        self.text += "process_cpu_seconds_total \(usage.userSeconds + usage.systemSeconds)\n"
-        self.text += "# HELP process_cpu_system_seconds_total System time alone, in seconds.\n"
-        self.text += "# TYPE process_cpu_system_seconds_total counter\n"
-        self.text += "process_cpu_system_seconds_total \(usage.systemSeconds)\n"
+        self.text += ProcessUsage.current.metrics
         self.gauge(
             "process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
     }

@@ -15,6 +15,19 @@ package struct ProcessUsage {
         return Self(userSeconds: seconds(usage.ru_utime), systemSeconds: seconds(usage.ru_stime))
     }
 
+    /// Its lines of a metrics page, which the benchmarks read.
+    package var metrics: String {
+        """
+        # HELP process_cpu_seconds_total User and system time of the process in seconds.
+        # TYPE process_cpu_seconds_total counter
+        process_cpu_seconds_total \(self.userSeconds + self.systemSeconds)
+        # HELP process_cpu_system_seconds_total System time alone, in seconds.
+        # TYPE process_cpu_system_seconds_total counter
+        process_cpu_system_seconds_total \(self.systemSeconds)
+
+        """
+    }
+
     /// 0 where the system does not tell.
     static var residentBytes: Int {
         guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }

@@ -132,11 +132,7 @@ private final class PrototypeConnection: ChannelInboundHandler {
             }
             self.answer("{\"status\":\"ok\"}")
         } else {
-            let usage = ProcessUsage.current
-            self.answer(
-                "process_cpu_seconds_total \(usage.userSeconds + usage.systemSeconds)\n"
-                    + "process_cpu_system_seconds_total \(usage.systemSeconds)\nholdfast_writes_total \(self.hub.writes)\n"
-            )
+            self.answer(ProcessUsage.current.metrics + "holdfast_writes_total \(self.hub.writes)\n")
         }
         return true
     }

@@ -15,11 +15,7 @@ enum TaskPerConnectionServer {
         var logger = Logger(label: "reference")
         logger.logLevel = .error
         let router = Router()
-        router.get("metrics") { _, _ in
-            let usage = ProcessUsage.current
-            return "process_cpu_seconds_total \(usage.userSeconds + usage.systemSeconds)\n"
-                + "process_cpu_system_seconds_total \(usage.systemSeconds)\nholdfast_writes_total 0\n"
-        }
+        router.get("metrics") { _, _ in ProcessUsage.current.metrics + "holdfast_writes_total 0\n" }
         let application = Application(
             router: router,
             server: HTTPServerBuilder { responder in TaskChannel(http: HTTP1Channel(responder: responder)) },
