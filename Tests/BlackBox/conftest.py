@@ -15,13 +15,14 @@ from settings import configuration
 class Shared:
     """One process for many tests; a crash fails the test that caused it, and the next gets a new process."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None):
         self.arguments = arguments
+        self.env = env
         self.running: Holdfast | None = None
 
     def get(self) -> Holdfast:
         if self.running is None or not self.running.alive:
-            self.running = Holdfast(*self.arguments)
+            self.running = Holdfast(*self.arguments, env=self.env)
         return self.running
 
     def check(self) -> None:
@@ -58,6 +59,20 @@ def gateway(shared_gateway) -> Holdfast:
     """`holdfast serve --dev`, with the defaults."""
     yield shared_gateway.get()
     shared_gateway.check()
+
+
+@pytest.fixture(scope="session")
+def shared_gateway_of_four_loops():
+    shared = Shared("serve", "--dev", "--port", "0", env={"HOLDFAST_THREADS": "4"})
+    yield shared
+    shared.end()
+
+
+@pytest.fixture
+def gateway_of_four_loops(shared_gateway_of_four_loops) -> Holdfast:
+    """The same with four event loops on any machine: requests of one session come in on all of them."""
+    yield shared_gateway_of_four_loops.get()
+    shared_gateway_of_four_loops.check()
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_a_refused_handshake_is_still_told_why(gateway):
 
 
 def test_http_idle_time_does_not_end_a_websocket(start, topic):
-    gateway = start(handshake_timeout=0.5)
+    gateway = start(idle_time=0.5)
     client = EventClient(gateway.port)
     client.send(get("/health"))
     answer(client)
@@ -82,7 +82,7 @@ def test_http_idle_time_does_not_end_a_websocket(start, topic):
 
 
 def test_an_idle_http_connection_is_let_go(start):
-    gateway = start(handshake_timeout=0.5)
+    gateway = start(idle_time=0.5)
     client = EventClient(gateway.port)
     client.send(get("/health"))
     answer(client)

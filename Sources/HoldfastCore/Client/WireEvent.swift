@@ -80,7 +80,3 @@ extension WireEvent: CustomStringConvertible {
         self.name == "hello" ? "hello \(self.status ?? "")" : String(buffer: self.text)
     }
 }
-
-extension JSONValue {
-    fileprivate var double: Double? { self.kind == .number ? Double(self.text) : nil }
-}

@@ -26,6 +26,9 @@ public struct JSONValue: Sendable, Equatable {
         return UInt64(self.text)
     }
 
+    /// Any number, as near as the type comes.
+    public var double: Double? { self.kind == .number ? Double(self.text) : nil }
+
     public var boolean: Bool? { self.kind == .boolean ? self.text == "true" : nil }
 
     /// What Python calls falsy: `null`, `false`, zero, and the empty string, array and object (socketshark.md §3.2).

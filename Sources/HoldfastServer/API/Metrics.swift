@@ -25,7 +25,7 @@ extension ShardMetrics {
         self.flushes += other.flushes
         self.bytesWritten += other.bytesWritten
         self.clientEvents.merge(other.clientEvents, uniquingKeysWith: +)
-        self.transportsOpened += other.transportsOpened
+        self.transportsOpened.merge(other.transportsOpened, uniquingKeysWith: +)
         self.closes.merge(other.closes, uniquingKeysWith: +)
         self.sessionsOpened += other.sessionsOpened
         self.resumed += other.resumed
@@ -38,7 +38,7 @@ extension ShardMetrics {
         self.recoveries += other.recoveries
         self.attachedSessions.merge(other.attachedSessions, uniquingKeysWith: +)
         self.waitingSessions += other.waitingSessions
-        self.transports += other.transports
+        self.transports.merge(other.transports, uniquingKeysWith: +)
         self.subscriptions += other.subscriptions
         self.queueBytes += other.queueBytes
         self.outboxBytes += other.outboxBytes
@@ -57,7 +57,7 @@ private struct MetricsPage {
                 ("{dialect=\"\($0.rawValue)\",state=\"attached\"}", metrics.attachedSessions[$0, default: 0])
             } + [("{dialect=\"native\",state=\"waiting\"}", metrics.waitingSessions)]
         )
-        self.gauge("holdfast_transports", "Open transports", [("{transport=\"websocket\"}", metrics.transports)])
+        self.gauge("holdfast_transports", "Open transports", Self.byKind(metrics.transports))
         self.gauge("holdfast_subscriptions", "Subscriptions of all sessions", [("", metrics.subscriptions)])
         self.gauge("holdfast_topics", "Topics with subscribers, counted per event loop", [("", metrics.topics)])
         self.gauge("holdfast_queue_bytes", "Bytes that wait for slow transports", [("", metrics.queueBytes)])
@@ -75,7 +75,8 @@ private struct MetricsPage {
                 ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
             }.sorted { $0.0 < $1.0 }
         )
-        self.counter("holdfast_transports_opened_total", "Transports ever opened", [("", metrics.transportsOpened)])
+        self.counter(
+            "holdfast_transports_opened_total", "Transports ever opened", Self.byKind(metrics.transportsOpened))
         self.counter(
             "holdfast_transports_closed_total", "Transports closed, by who closed them and why",
             metrics.closes.map { ("{reason=\"\($0.key)\"}", $0.value) }.sorted { $0.0 < $1.0 }
@@ -109,6 +110,10 @@ private struct MetricsPage {
         self.text += ProcessUsage.current.metrics
         self.gauge(
             "process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
+    }
+
+    private static func byKind(_ counts: [SessionTransport.Kind: Int]) -> [(String, Int)] {
+        SessionTransport.Kind.allCases.map { ("{transport=\"\($0.rawValue)\"}", counts[$0, default: 0]) }
     }
 
     private mutating func gauge(_ name: String, _ help: String, _ values: [(String, Int)]) {

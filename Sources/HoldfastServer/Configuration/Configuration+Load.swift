@@ -117,12 +117,28 @@ extension Configuration {
                 }
             }
         }
+        reader.section("cors") { reader in
+            reader.strings("origins", &self.cors.origins)
+            for origin in self.cors.origins where !Self.isOrigin(origin) {
+                reader.complain(
+                    "origins",
+                    "an origin is scheme://host or scheme://host:port, as browsers send it, but is \"\(origin)\"")
+            }
+        }
+        reader.boolean("diagnose", &self.diagnose)
         self.readBrokerAndServices(reader)
         reader.notSupported(
             ["redis", "redis_alt", "authentication", "http", "metrics"],
             "is SocketShark's, and this version of Holdfast does not support it yet"
         )
         reader.notSupported(["backend"], "is not needed: there is one backend")
+    }
+
+    /// What browsers send in `Origin`: lower case, no path, not even a slash (RFC 6454 §6.1).
+    private static func isOrigin(_ text: String) -> Bool {
+        let parts = text.split(separator: "://", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2, !parts[0].isEmpty, !parts[1].isEmpty, text == text.lowercased() else { return false }
+        return !parts[1].contains { "/?#*, ".contains($0) }
     }
 
     private mutating func readBrokerAndServices(_ reader: ConfigurationReader) {
@@ -184,6 +200,8 @@ extension Configuration.Limits {
         reader.integer("name_bytes", &self.nameBytes, in: 3...65536)
         reader.integer("sessions", &self.sessions, in: 1...100_000_000)
         reader.number("handshake_time", &self.handshakeTime, in: 0.1...3600)
+        reader.number("idle_time", &self.idleTime, in: 0.1...3600)
+        reader.number("poll_time", &self.pollTime, in: 0.1...3600)
         reader.number("authentication_time", &self.authenticationTime, in: 0...86400)
         reader.number("close_time", &self.closeTime, in: 0.1...3600)
         reader.integer("slow_consumer_bytes", &self.slowConsumerBytes, in: 1024...(1 << 40))

@@ -27,6 +27,9 @@ public struct Configuration: Sendable, Equatable {
     public var drain = Drain()
     public var limits = Limits()
     public var api = API()
+    public var cors = CORS()
+    /// Whether `/diagnose` is served.
+    public var diagnose = true
     public var broker = Broker()
     /// History of services that set none of their own.
     public var history = HistorySettings.none
@@ -42,6 +45,7 @@ public struct Configuration: Sendable, Equatable {
     public static var development: Configuration {
         var configuration = Configuration()
         configuration.isDevelopment = true
+        configuration.cors.isOpen = true
         // Where `publish` and `tail` look.
         configuration.port = 8080
         configuration.history = HistorySettings(size: 1000, ttl: 300)
@@ -101,8 +105,13 @@ public struct Configuration: Sendable, Equatable {
         /// WebSockets of this gateway: a tenth more than sessions, but at least 16 more, so that clients of a full gateway
         /// can still change lines; beyond it 503.
         var webSockets: Int { self.sessions + max(16, self.sessions / 10) }
-        /// How long the opening handshake may take, and how long an idle HTTP connection is kept.
+        /// How long a new connection may take for its first request, and a request to be complete, as long as nothing comes.
         public var handshakeTime = 10.0
+        /// How long an HTTP connection is kept between two requests. Longer than what proxies keep theirs to the gateway, which
+        /// would else use one at the moment that it is closed.
+        public var idleTime = 75.0
+        /// How long a poll may be outstanding; one that asks for more is answered after this.
+        public var pollTime = 60.0
         /// How long a session may stay unauthenticated where every service asks for it; beyond it close 4001. 0 is for ever.
         public var authenticationTime = 60.0
         /// How long the peer may take to answer a Close frame.
@@ -124,6 +133,27 @@ public struct Configuration: Sendable, Equatable {
     public struct API: Sendable, Equatable {
         /// What callers of the server API present; `nil` closes it.
         public var key: String?
+    }
+
+    /// Pages of other origins that may use the event stream and the long poll. WebSockets know no such limit.
+    public struct CORS: Sendable, Equatable {
+        /// `https://app.example.com`
+        public var origins: [String] = []
+        /// Any page may, but without cookies. For development.
+        var isOpen = false
+
+        /// What an answer must say to a page of this origin; empty if it is not allowed.
+        func headers(for origin: String?) -> [(String, String)] {
+            guard let origin else { return [] }
+            let expose = ("Access-Control-Expose-Headers", "Retry-After")
+            if self.origins.contains(origin) {
+                return [
+                    ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true"),
+                    ("Vary", "Origin"), expose,
+                ]
+            }
+            return self.isOpen ? [("Access-Control-Allow-Origin", "*"), expose] : []
+        }
     }
 
     public struct Broker: Sendable, Equatable {

@@ -1,3 +1,4 @@
+import DequeModule
 import HoldfastProtocol
 import NIOConcurrencyHelpers
 
@@ -8,6 +9,7 @@ final class SessionRegistry: Sendable {
         var shards: [SessionName.Handle: Int] = [:]
         var transports = 0
         var ticket: UInt64 = 0
+        var lastWords = Deque<LastWord>()
     }
 
     private let state = NIOLockedValueBox(State())
@@ -39,6 +41,22 @@ final class SessionRegistry: Sendable {
         self.state.withLockedValue { state in
             state.ticket += 1
             return state.ticket
+        }
+    }
+
+    /// Keeps why a session ended for a poll that comes too late to be told. Beyond `limit` the oldest are forgotten.
+    func remember(_ word: LastWord, limit: Int) {
+        self.state.withLockedValue { state in
+            while state.lastWords.count >= max(1, limit) { state.lastWords.removeFirst() }
+            state.lastWords.append(word)
+        }
+    }
+
+    /// Told once.
+    func lastWord(of name: SessionName) -> LastWord? {
+        self.state.withLockedValue { state in
+            guard let index = state.lastWords.lastIndex(where: { $0.name == name }) else { return nil }
+            return state.lastWords.remove(at: index)
         }
     }
 

@@ -16,7 +16,9 @@ final class Session {
     @exclusivity(unchecked) var queue = SendQueue()
     private(set) lazy var timer = SessionTimer(self)
     /// `nil` while the session waits for its client.
-    private(set) var transport: WebSocketTransport?
+    private(set) var transport: SessionTransport?
+    /// Whether the client's last `hello` came over HTTP, so that streams and polls may come and go without another one.
+    private(set) var isOverHTTP = false
     var subscriptions: [String: Subscription] = [:]
     /// Subscriptions that are still being sent what they missed, one after the other.
     private(set) var catchingUp: [Subscription] = []
@@ -29,6 +31,8 @@ final class Session {
     /// Ticket of the last transport that asked for the session and knew its secret.
     private var claimedBy: UInt64 = 0
     private var isCarriedByClaimant = false
+    /// Highest number that the client has given a stream or a poll.
+    private var lastListen: UInt64 = 0
     /// When to look for events that are too old to be kept.
     private var nextExpiry: Instant
     private static let expiryInterval = Span.seconds(10)
@@ -87,10 +91,10 @@ final class Session {
         // A write may find the connection dead and take the transport away, before it returns: look again each time, and
         // take from the queue first.
         while let transport = self.transport, !self.queue.isEmpty, transport.isWritable {
-            let count = self.queue.count(atMost: WebSocketTransport.writeBytes)
-            let frames = cache.merged(self.queue.events, first: count)
+            let count = self.queue.count(atMost: SessionTransport.writeBytes)
+            let merged = transport.merged(self.queue.events, first: count, cache: &cache)
             self.queue.removeFirst(count)
-            transport.write(frames)
+            transport.write(merged)
             if self.queue.isEmpty, !self.catchingUp.isEmpty { self.catchUp() }
         }
     }
@@ -106,7 +110,7 @@ final class Session {
     private func catchUp() {
         let now = Instant.now
         let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
-        while let subscription = self.catchingUp.first, self.queue.bytes < WebSocketTransport.writeBytes {
+        while let subscription = self.catchingUp.first, self.queue.bytes < SessionTransport.writeBytes {
             guard subscription.session === self, let publication = subscription.waiting?.popFirst() else {
                 subscription.waiting = nil
                 subscription.waitingBytes = 0
@@ -122,54 +126,115 @@ final class Session {
 
     // MARK: Transports
 
-    enum Claim {
+    enum Claim: Sendable {
         case taken
-        /// One that asked later is about to have it, unless it dies first.
+        /// A transport that asked later is about to have it, unless it dies first.
         case later
-        /// One that asked later has it.
-        case never
+        case refused(Refusal)
+    }
+
+    enum Refusal: Sendable {
+        /// There is none of that name, or the secret is wrong.
+        case unknown
+        /// A WebSocket carries it, and nothing but a `hello` takes it from there.
+        case onWebSocket
+        /// A transport that asked later has it.
+        case superseded
     }
 
     /// A transport wants to carry the session.
-    func claim(_ ticket: UInt64) -> Claim {
-        guard ticket >= self.claimedBy else { return self.isCarriedByClaimant ? .never : .later }
+    /// - Parameters:
+    ///   - name: with the secret that the client has shown.
+    ///   - ticket: orders transports by when they asked, whatever loops they are on.
+    ///   - isOverHTTP: it wants it only if the client's last `hello` came over HTTP.
+    func claim(_ name: SessionName, _ ticket: UInt64, isOverHTTP: Bool) -> Claim {
+        guard name == self.name else { return .refused(.unknown) }
+        guard self.isOverHTTP || !isOverHTTP else { return .refused(.onWebSocket) }
+        guard ticket >= self.claimedBy else { return self.isCarriedByClaimant ? .refused(.superseded) : .later }
         if ticket > self.claimedBy { self.isCarriedByClaimant = false }
         self.claimedBy = ticket
         return .taken
     }
 
     /// A transport carries the session from now on.
-    func attach(_ transport: WebSocketTransport) {
+    func attach(_ transport: SessionTransport) {
         self.isCarriedByClaimant = true
         self.transport = transport
         transport.session = self
         self.shard.setTimer(self.timer)
-        self.record(.opened(transport: "websocket", remote: transport.remote))
+        self.isOverHTTP = transport.kind != .websocket
+        self.record(.opened(transport: transport.kind.rawValue, remote: transport.remote))
     }
 
     /// The client goes on over a new transport.
     /// - Parameter received: how many events the client has had.
     /// - Returns: `false` if that count cannot be; the session has ended.
-    func resume(on transport: WebSocketTransport, received: UInt64, hello: (UInt64) -> ByteBuffer) -> Bool {
-        self.letGoOfTransport()
+    func resume(on transport: SessionTransport, received: UInt64, hello: (UInt64) -> ByteBuffer) -> Bool {
+        // What waits and does not count was meant for the old transport, an earlier reply to `hello` for one.
         self.queue.removeAll()
-        guard let events = self.core.resume(received: received) else {
-            self.end(nil, reason: "the client claims to have had \(received) events, which cannot be repeated from")
-            return false
-        }
-        self.attach(transport)
-        self.record(.resumed(repeated: events.count))
+        guard let events = self.takeOver(received: received) else { return false }
         self.shard.metrics.resumed += 1
-        // Repeated events are in the outbox already, so they and the reply go straight into the queue. They may be more
-        // than a slow consumer's limit: the outbox has a limit of its own.
-        _ = self.queue.append(EncodedEvent(hello(self.core.tellReceived()), isCounted: false), limit: .max)
+        self.carry([EncodedEvent(hello(self.core.tellReceived()), isCounted: false)] + events, on: transport)
+        return true
+    }
+
+    /// Another transport is about to carry the session.
+    /// - Parameter received: how many events the client has had.
+    /// - Returns: what is to be sent before anything newer; `nil` if that count cannot be: the session has ended.
+    func takeOver(received: UInt64) -> [EncodedEvent]? {
+        self.letGoOfTransport()
+        guard let events = self.core.resume(received: received) else {
+            self.endForCount(received)
+            return nil
+        }
+        let uncounted = self.queue.events.filter { !$0.isCounted }
+        self.queue.removeAll()
+        return uncounted + events
+    }
+
+    private func endForCount(_ received: UInt64) {
+        self.end(nil, reason: "the client claims to have had \(received) events, which cannot be repeated from")
+    }
+
+    /// - Parameter events: what ``takeOver(received:)`` gave.
+    func carry(_ events: [EncodedEvent], on transport: SessionTransport) {
+        self.attach(transport)
+        self.record(.resumed(repeated: events.count { $0.isCounted }))
+        // They are in the outbox already, so they go straight into the queue. They may be more than a slow consumer's
+        // limit: the outbox has a limit of its own.
         for event in events { _ = self.queue.append(event, limit: .max) }
         self.shard.markDirty(self)
+    }
+
+    /// Whether a stream or a poll is newer than those before. One that the client has given up may come behind its successor,
+    /// over another connection: the client numbers them so that it takes nothing away.
+    func isNewest(_ number: UInt64?) -> Bool {
+        guard let number else { return true }
+        guard number > self.lastListen else { return false }
+        self.lastListen = number
+        return true
+    }
+
+    /// The client polls again, over the transport that it has.
+    /// - Parameter received: how many events it has had. Those after it that were written did not reach it.
+    /// - Returns: `false` if that count cannot be; the session has ended.
+    func goOn(received: UInt64) -> Bool {
+        let unsent = UInt64(self.queue.events.count { $0.isCounted })
+        if received + unsent == self.core.outbox.sent { return self.core.outbox.acknowledge(received) }
+        guard let events = self.core.outbox.resume(after: received) else {
+            let transport = self.transport
+            self.endForCount(received)
+            transport?.drop()
+            return false
+        }
+        let uncounted = self.queue.events.filter { !$0.isCounted }
+        self.queue.removeAll()
+        for event in uncounted + events { _ = self.queue.append(event, limit: .max) }
         return true
     }
 
     /// The transport is gone. A native session waits for its client.
-    func transportClosed(_ transport: WebSocketTransport, reason: String) {
+    func transportClosed(_ transport: SessionTransport, reason: String) {
         guard self.transport === transport else { return }
         self.transport = nil
         self.claimedBy = 0
@@ -188,7 +253,7 @@ final class Session {
     }
 
     /// The session moves to another loop. - Returns: its old transport, which is still open and belongs to this loop.
-    func handOverTransport() -> NIOLoopBound<WebSocketTransport>? {
+    func handOverTransport() -> NIOLoopBound<SessionTransport>? {
         guard let old = self.transport else { return nil }
         self.transport = nil
         old.session = nil
@@ -208,7 +273,22 @@ final class Session {
         }
     }
 
-    /// Ends the session, with a Close frame if a transport is there to carry it.
+    /// No request of the client has come for as long as a session waits.
+    func abandoned() {
+        self.transport?.session = nil
+        self.transport = nil
+        self.expire()
+    }
+
+    private func expire() {
+        self.core.end()
+        self.record(.expired)
+        self.shard.metrics.sessionsExpired += 1
+        self.queue.removeAll()
+        self.shard.forget(self)
+    }
+
+    /// Ends the session, and tells the client why if a transport is there to carry it.
     func end(_ code: CloseCode?, reason: String) {
         self.core.end()
         self.record(.ended(code: code, reason: reason))
@@ -240,11 +320,7 @@ final class Session {
     fileprivate func timerFired(now: Instant) {
         self.nextExpiry = now + Self.expiryInterval
         self.core.outbox.expire(now: now, limits: self.shard.limits.outbox)
-        guard case .waiting(let until) = self.core.state, until <= now else { return }
-        self.core.end()
-        self.record(.expired)
-        self.shard.metrics.sessionsExpired += 1
-        self.shard.forget(self)
+        if case .waiting(let until) = self.core.state, until <= now { self.expire() }
     }
 }
 

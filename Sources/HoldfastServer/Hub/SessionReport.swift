@@ -7,6 +7,7 @@ struct SessionReport: Sendable {
     let dialect: Dialect
     let state: String
     let client: String?
+    let transport: String?
     let remote: String?
     let openedAt: Int64
     let subscriptions: [String]
@@ -36,6 +37,7 @@ extension Session {
             dialect: self.dialect,
             state: state,
             client: self.client,
+            transport: self.transport?.kind.rawValue,
             remote: self.transport?.remote,
             openedAt: self.openedAt,
             subscriptions: self.subscriptions.keys.sorted(),
@@ -61,6 +63,7 @@ extension JSONWriter {
         self.member("dialect", session.dialect.rawValue)
         self.member("state", session.state)
         if let client = session.client { self.member("client", client) }
+        if let transport = session.transport { self.member("transport", transport) }
         if let remote = session.remote { self.member("remote", remote) }
         self.member("opened_at", Timestamp.text(microseconds: session.openedAt))
         self.member("subscription_count", session.subscriptions.count)

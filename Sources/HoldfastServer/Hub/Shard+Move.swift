@@ -13,38 +13,39 @@ extension Shard {
     enum Found {
         /// On this loop now.
         case session(Session)
-        /// A transport that asked later has the session.
-        case superseded
-        /// There is none of that name, or the secret is wrong.
-        case unknown
+        case refused(Session.Refusal)
     }
 
     private struct Search: Sendable {
         let name: SessionName
         /// Orders transports that ask for the same session by when they asked, whatever loops they are on.
         let ticket: UInt64
+        /// Nothing but a `hello` takes a session from a WebSocket.
+        let isOverHTTP: Bool
         var tries = 0
     }
 
     /// How often a session that is under way between two other loops is asked for, a millisecond apart. It arrives long before.
     private static let mostTries = 2000
 
-    /// - Parameter completion: called once, on this loop, perhaps before this returns.
-    func find(_ name: SessionName, completion: @escaping (Found) -> Void) {
+    /// - Parameters:
+    ///   - isOverHTTP: take the session only if its client's last `hello` came over HTTP.
+    ///   - completion: called once, on this loop, perhaps before this returns.
+    func find(_ name: SessionName, isOverHTTP: Bool = false, completion: @escaping (Found) -> Void) {
         self.loop.assertInEventLoop()
-        self.find(Search(name: name, ticket: self.gateway.registry.nextTicket()), completion)
+        let ticket = self.gateway.registry.nextTicket()
+        self.find(Search(name: name, ticket: ticket, isOverHTTP: isOverHTTP), completion)
     }
 
     private func find(_ search: Search, _ completion: @escaping (Found) -> Void) {
         let handle = search.name.handle
-        guard let index = self.gateway.registry.shard(of: handle) else { return completion(.unknown) }
+        guard let index = self.gateway.registry.shard(of: handle) else { return completion(.refused(.unknown)) }
         if index == self.index {
             guard let session = self.sessions[handle] else { return self.findLater(search, completion) }
-            guard session.name == search.name else { return completion(.unknown) }
-            switch session.claim(search.ticket) {
+            switch session.claim(search.name, search.ticket, isOverHTTP: search.isOverHTTP) {
             case .taken: return completion(.session(session))
             case .later: return self.findLater(search, completion)
-            case .never: return completion(.superseded)
+            case .refused(let refusal): return completion(.refused(refusal))
             }
         }
         let owner = self.gateway.shards[index]
@@ -54,11 +55,10 @@ extension Shard {
             guard let session = owner.sessions[handle] else {
                 return self.loop.execute { self.findLater(search, here.value) }
             }
-            guard session.name == search.name else { return self.loop.execute { here.value(.unknown) } }
-            switch session.claim(search.ticket) {
+            switch session.claim(search.name, search.ticket, isOverHTTP: search.isOverHTTP) {
             case .taken: break
             case .later: return self.loop.execute { self.findLater(search, here.value) }
-            case .never: return self.loop.execute { here.value(.superseded) }
+            case .refused(let refusal): return self.loop.execute { here.value(.refused(refusal)) }
             }
             let topics = Set(session.subscriptions.keys)
             self.loop.execute {
@@ -71,7 +71,7 @@ extension Shard {
 
     /// The registry knows the session, but it is between two loops, or has just ended.
     private func findLater(_ search: Search, _ completion: @escaping (Found) -> Void) {
-        guard search.tries < Self.mostTries else { return completion(.unknown) }
+        guard search.tries < Self.mostTries else { return completion(.refused(.unknown)) }
         var search = search
         search.tries += 1
         let here = NIOLoopBound(completion, eventLoop: self.loop)
@@ -119,7 +119,9 @@ extension Shard {
     ) {
         let here = NIOLoopBound((places: places, completion: completion), eventLoop: self.loop)
         owner.loop.execute {
-            guard let session = owner.sessions[search.name.handle], session.claim(search.ticket) == .taken else {
+            guard let session = owner.sessions[search.name.handle],
+                case .taken = session.claim(search.name, search.ticket, isOverHTTP: search.isOverHTTP)
+            else {
                 return self.loop.execute {
                     for place in here.value.places.values { self.leave(place.subscription) }
                     // Another transport was quicker, or the session has ended.

@@ -21,7 +21,7 @@ final class Shard: @unchecked Sendable {
     let mailbox: Mailbox
 
     private(set) var sessions: [SessionName.Handle: Session] = [:]
-    private(set) var transports: [ObjectIdentifier: WebSocketTransport] = [:]
+    private(set) var transports: [ObjectIdentifier: SessionTransport] = [:]
     private var topics: [String: Topic] = [:]
     private(set) var ended = Deque<SessionReport>()
     private var dirty = Deque<Session>()
@@ -90,15 +90,15 @@ final class Shard: @unchecked Sendable {
 
     // MARK: Transports and sessions
 
-    func add(_ transport: WebSocketTransport) {
+    func add(_ transport: SessionTransport) {
         self.loop.assertInEventLoop()
         self.transports[ObjectIdentifier(transport)] = transport
-        self.metrics.transportsOpened += 1
+        self.metrics.transportsOpened[transport.kind, default: 0] += 1
         self.gateway.registry.transportOpened()
         self.setTimer(transport)
     }
 
-    func remove(_ transport: WebSocketTransport, reason: String) {
+    func remove(_ transport: SessionTransport, reason: String) {
         self.loop.assertInEventLoop()
         guard self.transports.removeValue(forKey: ObjectIdentifier(transport)) != nil else { return }
         self.wheel.cancel(transport)
@@ -267,7 +267,7 @@ final class Shard: @unchecked Sendable {
     func collectMetrics() -> ShardMetrics {
         self.loop.assertInEventLoop()
         var metrics = self.metrics
-        metrics.transports = self.transports.count
+        for transport in self.transports.values { metrics.transports[transport.kind, default: 0] += 1 }
         metrics.topics = self.topics.count
         for session in self.sessions.values {
             switch session.core.state {

@@ -8,7 +8,7 @@ struct ShardMetrics: Sendable {
     var flushes = 0
     var bytesWritten = 0
     var clientEvents: [ClientEventLabel: Int] = [:]
-    var transportsOpened = 0
+    var transportsOpened: [SessionTransport.Kind: Int] = [:]
     var closes: [String: Int] = [:]
     var sessionsOpened = 0
     var resumed = 0
@@ -28,7 +28,7 @@ struct ShardMetrics: Sendable {
     // Gauges, filled in when somebody asks.
     var attachedSessions: [Dialect: Int] = [:]
     var waitingSessions = 0
-    var transports = 0
+    var transports: [SessionTransport.Kind: Int] = [:]
     var subscriptions = 0
     var queueBytes = 0
     var outboxBytes = 0

@@ -42,6 +42,8 @@ struct GatewayChannel: ServerChildChannel {
         channel.eventLoop.makeCompletedFuture {
             let pipeline = channel.pipeline.syncOperations
             if let tls = self.tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
+            // Events are small and must not wait for each other (RFC 896 would hold them back).
+            channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
             guard let shard = self.gateway.shard(of: channel.eventLoop) else { throw ForeignEventLoop() }
             let promise = channel.eventLoop.makePromise(of: HTTP1Channel.Value?.self)
             try HTTPFront.install(

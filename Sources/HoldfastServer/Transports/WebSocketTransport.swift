@@ -5,7 +5,7 @@ import NIOCore
 /// One WebSocket: turns bytes into events for its session, and writes what the session hands it.
 ///
 /// The only handler in its pipeline once the handshake is done (besides TLS). Belongs to one event loop.
-final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
+final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
@@ -18,20 +18,10 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         case closed
     }
 
-    /// Most bytes handed to the channel at once, so that a slow peer's share of copied buffers stays small.
-    static let writeBytes = 128 * 1024
-
-    let shard: Shard
-    /// Address of the peer, for people.
-    let remote: String
-    /// `nil` until the first event decides the dialect.
-    var session: Session?
     private var state = State.open
     private var parser: WebSocketParser
     private var liveness: ServerLiveness
     private var context: ChannelHandlerContext?
-    /// Whether the channel takes more; kept here because every flush asks.
-    private(set) var isWritable = true
     private var owedPong: ByteBuffer?
     /// Nothing is read until the peer has read what it was answered.
     private var isHeldBack = false
@@ -41,8 +31,6 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
 
     init(shard: Shard, remote: String) {
         let configuration = shard.configuration
-        self.shard = shard
-        self.remote = remote
         self.parser = WebSocketParser(
             role: .server,
             maxFrameBytes: shard.limits.frameBytes,
@@ -58,6 +46,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         let time = shard.limits.authenticationTime
         self.authenticateBy =
             time > 0 && configuration.everyServiceAsksForAuthentication ? now + .seconds(time) : nil
+        super.init(.websocket, shard: shard, remote: remote, isWritable: true)
     }
 
     // MARK: Channel
@@ -111,8 +100,12 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         self.shard.markDirty(session)
     }
 
+    override func merged(_ events: [EncodedEvent], first count: Int, cache: inout MergeCache) -> ByteBuffer {
+        cache.frames(events, first: count)
+    }
+
     /// Writes whole frames and flushes.
-    func write(_ frames: ByteBuffer) {
+    override func write(_ frames: ByteBuffer) {
         guard let context = self.context else { return }
         self.shard.metrics.flushes += 1
         self.shard.metrics.bytesWritten += frames.readableBytes
@@ -123,8 +116,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
         self.write(WebSocketFrame.unmasked(opcode, payload))
     }
 
-    /// What the client says from now on is not listened to: its session is with another transport.
-    func pause() {
+    override func pause() {
         if case .open = self.state { self.state = .paused }
     }
 
@@ -203,50 +195,29 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     private func greet(_ event: ClientEvent) {
         do throws(ProtocolError) {
             let hello = try ClientHello(event, limits: self.shard.limits.json)
-            guard let resume = hello.resume else { return self.openNativeSession(hello, event) }
-            guard let name = resume.session else { return self.resumeFailed(hello, event) }
             self.state = .paused
-            self.context?.channel.setOption(.autoRead, value: false).whenFailure { _ in }
-            self.shard.find(name) { found in
-                guard case .paused = self.state else {
-                    // The transport died while the session was fetched: the session goes on waiting.
-                    if case .session(let session) = found { session.transportMissed() }
-                    return
-                }
+            let isWaiting = hello.resume != nil
+            if isWaiting { self.read(false) }
+            self.shard.greet(hello, on: self) {
+                if case .paused = self.state { true } else { false }
+            } completion: { greeting in
                 self.state = .open
-                self.context?.channel.setOption(.autoRead, value: true).whenFailure { _ in }
-                switch found {
-                case .session(let session):
-                    let gateway = self.shard.gateway
-                    if session.resume(
-                        on: self,
-                        received: resume.received,
-                        hello: { gateway.hello(session.name, received: $0) }
-                    ) {
-                        session.client = hello.client ?? session.client
-                    } else {
-                        self.resumeFailed(hello, event)
-                    }
+                if isWaiting { self.read(true) }
+                switch greeting {
+                case .session: break
                 case .superseded: self.close(.sessionReplaced, reason: "session replaced by a newer transport")
-                case .unknown: self.resumeFailed(hello, event)
+                case .full: self.refuseForLimit(event)
                 }
-                self.readMessages()
+                // Further down the stack somebody reads already, unless the answer took time.
+                if isWaiting { self.readMessages() }
             }
         } catch {
             self.answer(ServerEvent.reply(ServerEvent.Reply(event: "hello", error: error), dialect: .native))
         }
     }
 
-    private func resumeFailed(_ hello: ClientHello, _ event: ClientEvent) {
-        self.shard.metrics.resumesRefused += 1
-        self.openNativeSession(hello, event)
-    }
-
-    private func openNativeSession(_ hello: ClientHello, _ event: ClientEvent) {
-        guard let session = self.shard.openSession(.native) else { return self.refuseForLimit(event) }
-        session.client = hello.client
-        session.attach(self)
-        session.send(self.shard.gateway.hello(session.name, received: nil), isCounted: false)
+    private func read(_ isOn: Bool) {
+        self.context?.channel.setOption(.autoRead, value: isOn).whenFailure { _ in }
     }
 
     private func refuseForLimit(_ event: ClientEvent) {
@@ -260,7 +231,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
     // MARK: Closing
 
     /// Sends a Close frame and waits for the peer's, for as long as the configuration says.
-    func close(_ code: CloseCode, reason: String) {
+    override func close(_ code: CloseCode, reason: String) {
         switch self.state {
         case .open, .paused: break
         case .closing, .closed: return
@@ -296,8 +267,7 @@ final class WebSocketTransport: LoopTimer, ChannelInboundHandler {
             .whenComplete { _ in bound.value.drop() }
     }
 
-    /// Lets go of the connection without a handshake.
-    func drop() {
+    override func drop() {
         self.ended(reason: "connection dropped")
         self.context?.close(promise: nil)
     }

@@ -23,11 +23,30 @@ struct BenchOptions: ParsableArguments {
     @Flag(name: .long, help: "Use SocketShark's dialect instead of the native one.")
     var plain = false
 
+    @Option(
+        name: .long,
+        help: "Transports of the sessions: any of websocket,stream,poll, or all; measured one after the other."
+    )
+    var transport = BenchTransports(list: [.websocket])
+
     @Flag(name: .long, help: "Measure what the gateway is to be compared with too, in the same run.")
     var compare = false
 
     @Flag(name: .long, help: "Print one JSON object instead of text.")
     var json = false
+
+    func validate() throws {
+        if self.plain, self.transport.list != [.websocket] {
+            throw ValidationError(
+                "SocketShark's dialect is spoken on WebSockets only: leave out --plain or --transport.")
+        }
+    }
+
+    /// What is measured, the gateway itself last.
+    func cases(_ references: [BenchSubject]) -> [BenchCase] {
+        (self.compare ? references : []).map { BenchCase(subject: $0, transport: .websocket) }
+            + self.transport.list.map { BenchCase(subject: .gateway, transport: $0) }
+    }
 
     /// Says how far the work is, on standard error.
     func progress(_ text: String) {
@@ -37,6 +56,39 @@ struct BenchOptions: ParsableArguments {
     func start(_ subject: BenchSubject) throws -> BenchServer {
         if self.pin { try holdfast.pin(to: 1) }
         return try BenchServer(subject, threads: self.threads, core: self.pin ? 0 : nil)
+    }
+}
+
+enum BenchTransport: String, CaseIterable {
+    case websocket, stream, poll
+}
+
+struct BenchTransports: ExpressibleByArgument, CustomStringConvertible {
+    let list: [BenchTransport]
+
+    init(list: [BenchTransport]) { self.list = list }
+
+    init?(argument: String) {
+        let words = argument.split(separator: ",", omittingEmptySubsequences: false)
+        let list =
+            argument == "all" ? BenchTransport.allCases : words.compactMap { BenchTransport(rawValue: String($0)) }
+        guard argument == "all" || list.count == words.count else { return nil }
+        self.init(list: list)
+    }
+
+    var description: String { self.list.map(\.rawValue).joined(separator: ",") }
+}
+
+/// One thing to measure.
+struct BenchCase {
+    let subject: BenchSubject
+    let transport: BenchTransport
+
+    var title: String { self.subject == .gateway ? "\(self.subject.title), \(self.transport)" : self.subject.title }
+    /// Name in JSON.
+    var key: String {
+        self.subject == .gateway && self.transport != .websocket
+            ? "\(self.subject)_\(self.transport)" : "\(self.subject)"
     }
 }
 

@@ -28,19 +28,29 @@ final class BenchClients: Sendable {
     }
 
     /// Opens one connection. - Parameter isSampled: whether it measures latency.
-    func open(subscription: String, isNative: Bool, isSampled: Bool) -> EventLoopFuture<Void> {
+    func open(
+        _ transport: BenchTransport,
+        subscription: String,
+        isNative: Bool,
+        isSampled: Bool
+    ) -> EventLoopFuture<Void> {
         let counters = self.counters
         let host = "\(self.host):\(self.port)"
         return ClientBootstrap(group: self.loop)
             .connectTimeout(.seconds(30))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(
-                        BenchConnection(
+                    let handler: any ChannelHandler =
+                        transport == .websocket
+                        ? BenchConnection(
                             host: host, subscription: subscription, isNative: isNative, isSampled: isSampled,
                             counters: counters.value
                         )
-                    )
+                        : BenchHTTPConnection(
+                            host: host, subscription: subscription, isStream: transport == .stream,
+                            isSampled: isSampled, counters: counters.value
+                        )
+                    try channel.pipeline.syncOperations.addHandler(handler)
                 }
             }
             .connect(host: self.host, port: self.port)

@@ -11,6 +11,19 @@ final class BenchCounters {
     var failures = 0
     /// Nanoseconds from publish call to arrival, of sampled connections.
     var latency = Histogram<UInt32>(numberOfSignificantValueDigits: .two)
+
+    private static let mark = Array("\"t\":".utf8)
+
+    /// Reads the digits after the first `"t":`, which the publisher has put there.
+    func measure(_ payload: ByteBufferView.SubSequence, now: UInt64) {
+        guard let mark = payload.firstRange(of: Self.mark) else { return }
+        var sent: UInt64 = 0
+        for byte in payload[mark.upperBound...] {
+            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { break }
+            sent = sent * 10 + UInt64(byte - UInt8(ascii: "0"))
+        }
+        if sent > 0, now >= sent { self.latency.record(now - sent) }
+    }
 }
 
 /// One subscriber of the load client. It counts frames without reading them, so that the client is not what is measured;
@@ -127,25 +140,13 @@ final class BenchConnection: ChannelInboundHandler {
             }
             if self.isSampled {
                 guard input.readableBytes >= header + length else { return }
-                self.measure(input, at: start + header, length: length, now: now)
+                let payload = input.getSlice(at: start + header, length: length) ?? ByteBuffer()
+                self.counters.measure(payload.readableBytesView[...], now: now)
             }
             input.moveReaderIndex(forwardBy: header)
             self.skip = length
             // Pings of the gateway are no deliveries.
             if first & 0x0F == WebSocketOpcode.text.rawValue { self.counters.frames += 1 }
         }
-    }
-
-    /// Reads the digits after `"t":` of the payload.
-    private func measure(_ input: ByteBuffer, at start: Int, length: Int, now: UInt64) {
-        guard let bytes = input.getSlice(at: start, length: length)?.readableBytesView,
-            let mark = bytes.firstRange(of: Array("\"t\":".utf8))
-        else { return }
-        var sent: UInt64 = 0
-        for byte in bytes[mark.upperBound...] {
-            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { break }
-            sent = sent * 10 + UInt64(byte - UInt8(ascii: "0"))
-        }
-        if sent > 0, now >= sent { self.counters.latency.record(now - sent) }
     }
 }

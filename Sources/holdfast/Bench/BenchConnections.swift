@@ -27,7 +27,7 @@ struct BenchConnections: AsyncParsableCommand {
     var inFlight = 64
 
     struct Result {
-        let subject: BenchSubject
+        let measured: BenchCase
         /// `nil` where the system does not tell.
         let kibPerSession: Double?
         let cpuMicroseconds: Double
@@ -35,11 +35,12 @@ struct BenchConnections: AsyncParsableCommand {
 
     func run() async throws {
         var results: [Result] = []
-        let subjects: [BenchSubject] = self.options.compare ? [.prototype, .task, .channel, .gateway] : [.gateway]
-        for subject in subjects { results.append(try await self.measure(subject)) }
+        for measured in self.options.cases([.prototype, .task, .channel]) {
+            results.append(try await self.measure(measured))
+        }
         if self.options.json {
             let values = results.map {
-                "\"\($0.subject)\":{\"cpu_us_per_connect\":\($0.cpuMicroseconds.text(1)),"
+                "\"\($0.measured.key)\":{\"cpu_us_per_connect\":\($0.cpuMicroseconds.text(1)),"
                     + "\"kib_per_session\":\($0.kibPerSession.map { $0.text(2) } ?? "null")}"
             }
             return printNow(
@@ -48,22 +49,22 @@ struct BenchConnections: AsyncParsableCommand {
         printNow("\(self.count) idle \(self.options.plain ? "plain" : "native") sessions with one subscription each")
         for result in results {
             printNow(
-                "  \(result.subject.title): \(result.kibPerSession.map { $0.text(1) + " KiB" } ?? "unknown memory") per session, "
+                "  \(result.measured.title): \(result.kibPerSession.map { $0.text(1) + " KiB" } ?? "unknown memory") per session, "
                     + "\(result.cpuMicroseconds.text(0)) µs of CPU per connect"
             )
         }
     }
 
-    private func measure(_ subject: BenchSubject) async throws -> Result {
-        let server = try self.options.start(subject)
+    private func measure(_ measured: BenchCase) async throws -> Result {
+        let server = try self.options.start(measured.subject)
         defer { server.stop() }
         let clients = try await BenchClients(host: server.host, port: server.port)
-        if self.options.compare { self.options.progress(subject.title) }
+        self.options.progress(measured.title)
         // A few connections first, so that what is allocated once is not counted as theirs.
         let warm = 100
-        try await self.open(0..<warm, clients)
+        try await self.open(0..<warm, measured.transport, clients)
         let before = try await server.usage()
-        try await self.open(warm..<(warm + self.count), clients)
+        try await self.open(warm..<(warm + self.count), measured.transport, clients)
         let after = try await server.usage()
         let snapshot = try await clients.snapshot()
         guard snapshot.failures == 0 else {
@@ -72,7 +73,7 @@ struct BenchConnections: AsyncParsableCommand {
         }
         try await clients.stop()
         return Result(
-            subject: subject,
+            measured: measured,
             kibPerSession: before.memory.flatMap { start in
                 after.memory.map { Double($0 - start) / 1024 / Double(self.count) }
             },
@@ -80,13 +81,14 @@ struct BenchConnections: AsyncParsableCommand {
         )
     }
 
-    private func open(_ range: Range<Int>, _ clients: BenchClients) async throws {
+    private func open(_ range: Range<Int>, _ transport: BenchTransport, _ clients: BenchClients) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (done, index) in range.enumerated() {
                 if done >= self.inFlight { try await group.next() }
                 if done > 0, done % 2000 == 0 { self.options.progress("\(done) of \(range.count) sessions") }
                 let topic = self.oneTopic ? "bench.idle" : "bench.user_\(index)"
-                let future = clients.open(subscription: topic, isNative: !self.options.plain, isSampled: false)
+                let future = clients.open(
+                    transport, subscription: topic, isNative: !self.options.plain, isSampled: false)
                 group.addTask { try await future.get() }
             }
             try await group.waitForAll()

@@ -52,18 +52,16 @@ struct BenchFanout: AsyncParsableCommand {
     }
 
     struct Result {
-        let subject: BenchSubject
+        let measured: BenchCase
         let paced: Part
         let flood: Part
     }
 
     func run() async throws {
         var results: [Result] = []
-        for subject in self.options.compare ? [BenchSubject.prototype, .gateway] : [.gateway] {
-            results.append(try await self.measure(subject))
-        }
+        for measured in self.options.cases([.prototype]) { results.append(try await self.measure(measured)) }
         if self.options.json {
-            let values = results.map { "\"\($0.subject)\":{\(self.json($0.paced)),\(self.json($0.flood))}" }
+            let values = results.map { "\"\($0.measured.key)\":{\(self.json($0.paced)),\(self.json($0.flood))}" }
             return printNow(
                 "{\"subscribers\":\(self.subscribers),\"payload_bytes\":\(self.payload),\"threads\":\(self.options.threads),"
                     + values.joined(separator: ",") + "}"
@@ -74,26 +72,31 @@ struct BenchFanout: AsyncParsableCommand {
                 + "\(self.options.threads) event loop\(self.options.threads == 1 ? "" : "s")"
         )
         for result in results {
-            if self.options.compare { printNow("\(result.subject.title)") }
+            if results.count > 1 { printNow("\(result.measured.title)") }
             self.printPart(result.paced)
             self.printPart(result.flood)
         }
-        guard let floor = results.first, let gateway = results.last, self.options.compare else { return }
+        guard let floor = results.first, self.options.compare,
+            let gateway = results.first(where: {
+                $0.measured.subject == .gateway && $0.measured.transport == .websocket
+            })
+        else { return }
         printNow(
             "gateway to prototype: \((gateway.paced.cpuMicroseconds / floor.paced.cpuMicroseconds).text(2)) times the CPU paced, "
                 + "\((gateway.flood.perSecond / floor.flood.perSecond).text(2)) times the deliveries per second in a flood"
         )
     }
 
-    private func measure(_ subject: BenchSubject) async throws -> Result {
-        let server = try self.options.start(subject)
+    private func measure(_ measured: BenchCase) async throws -> Result {
+        let server = try self.options.start(measured.subject)
         defer { server.stop() }
         let clients = try await BenchClients(host: server.host, port: server.port)
-        self.options.progress("\(subject.title): \(self.subscribers) subscribers connect")
+        self.options.progress("\(measured.title): \(self.subscribers) subscribers connect")
         for index in 0..<self.subscribers {
             // Every 20th connection measures latency: enough samples, and the client stays light.
             try await clients.open(
-                subscription: "bench.fanout", isNative: !self.options.plain, isSampled: index % 20 == 0
+                measured.transport, subscription: "bench.fanout", isNative: !self.options.plain,
+                isSampled: index % 20 == 0
             ).get()
         }
         try await wait(for: "every subscriber has its reply", seconds: 60) {
@@ -107,7 +110,7 @@ struct BenchFanout: AsyncParsableCommand {
         }
         floods.sort { $0.perSecond < $1.perSecond }
         try await clients.stop()
-        return Result(subject: subject, paced: paced, flood: floods[floods.count / 2])
+        return Result(measured: measured, paced: paced, flood: floods[floods.count / 2])
     }
 
     /// Data of exactly ``payload`` bytes that carries the time.

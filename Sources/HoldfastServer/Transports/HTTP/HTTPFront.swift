@@ -7,8 +7,14 @@ import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 
-/// Stands in front of every connection: hands requests on to Hummingbird, one after the other, and makes the connection a
-/// WebSocket when a request asks for it.
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Stands in front of every connection: serves the session endpoints, hands other requests on to Hummingbird, one after the
+/// other, and makes the connection a WebSocket when a request asks for it.
 ///
 /// That request need not be the first. A proxy that keeps connections to the gateway open sends a handshake over one that
 /// has served other requests (RFC 9110 §7.8 allows an upgrade on any request).
@@ -23,6 +29,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         case idle
         /// A request is with Hummingbird.
         case passing(hasEnded: Bool, isAnswered: Bool)
+        /// A request to a session's endpoints.
+        case serving(SessionExchange, hasEnded: Bool)
         /// A request for a WebSocket, until its end has come.
         case upgrading(HTTPRequestHead)
         /// A WebSocket has the connection, or an error was its last answer.
@@ -48,7 +56,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     private var held = CircularBuffer<HTTPServerRequestPart>()
     private var wantsToRead = false
     private var inputIsClosed = false
-    private let deadlineAt: Instant
+    private var deadlineAt: Instant
 
     private init(
         shard: Shard,
@@ -93,18 +101,39 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         )
     }
 
+    /// Whether what comes now has to wait for an answer.
+    private var mustHold: Bool {
+        switch self.phase {
+        case .passing(let hasEnded, _), .serving(_, let hasEnded): hasEnded
+        case .idle, .upgrading, .over: false
+        }
+    }
+
+    private func extendDeadline(_ seconds: Double) {
+        self.deadlineAt = .now + .seconds(seconds)
+        self.shard.setTimer(self)
+    }
+
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.shard.setTimer(self)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
+        self.ended(reason: "connection closed")
         self.context = nil
         self.shard.setTimer(self)
         self.promise?.fail(ChannelError.eof)
     }
 
+    private func ended(reason: String) {
+        guard case .serving(let exchange, _) = self.phase else { return }
+        self.phase = .over
+        exchange.connectionEnded(reason: reason)
+    }
+
     func channelInactive(context: ChannelHandlerContext) {
+        self.ended(reason: "connection lost")
         self.promise?.fail(ChannelError.eof)
         self.promise = nil
         context.fireChannelInactive()
@@ -112,7 +141,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let part = self.unwrapInboundIn(data)
-        if case .passing(hasEnded: true, _) = self.phase {
+        if self.mustHold {
             self.held.append(part)
         } else {
             self.take(part, context: context)
@@ -124,29 +153,51 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         case (.over, _): break
         case (.idle, .head(let head)) where head.headers.contains(name: "upgrade") && head.asksForWebSocket:
             self.phase = .upgrading(head)
+        case (.idle, .head(let head)) where self.isForSession(head):
+            self.extendDeadline(self.shard.limits.handshakeTime)
+            self.continueIfExpected(head, limit: self.shard.limits.messageBytes, context: context)
+            let path = head.uri.dropFirst(self.shard.configuration.prefix.utf8.count)
+            let exchange = SessionExchange(
+                head, path: path, shard: self.shard, remote: context.channel.remote, front: self)
+            self.phase = .serving(exchange, hasEnded: false)
+        case (.serving(let exchange, _), .body(var bytes)):
+            self.extendDeadline(self.shard.limits.handshakeTime)
+            _ = exchange.append(&bytes)
+        case (.serving(let exchange, _), .end):
+            self.phase = .serving(exchange, hasEnded: true)
+            exchange.serve()
         case (.idle, .head(let head)):
             guard self.installHTTP(context: context) else { return }
-            self.continueIfExpected(head, context: context)
+            self.continueIfExpected(head, limit: self.shard.limits.requestBytes, context: context)
             self.phase = .passing(hasEnded: false, isAnswered: false)
+            self.extendDeadline(self.shard.limits.handshakeTime)
             context.fireChannelRead(self.wrapInboundOut(part))
         case (.upgrading, .body): self.refuse(.badRequest, "A WebSocket handshake has no body.")
         case (.upgrading(let head), .end): self.becomeWebSocket(context: context, head)
         case (.passing(_, let isAnswered), .end):
             self.phase = isAnswered ? .idle : .passing(hasEnded: true, isAnswered: false)
+            self.extendDeadline(self.shard.limits.idleTime)
             context.fireChannelRead(self.wrapInboundOut(part))
-        case (.passing, _): context.fireChannelRead(self.wrapInboundOut(part))
+        case (.passing, _):
+            self.extendDeadline(self.shard.limits.handshakeTime)
+            context.fireChannelRead(self.wrapInboundOut(part))
         // The decoder gives no part out of turn.
-        case (.idle, _), (.upgrading, .head): context.close(promise: nil)
+        case (.idle, _), (.upgrading, .head), (.serving, .head): context.close(promise: nil)
         }
+    }
+
+    private func isForSession(_ head: HTTPRequestHead) -> Bool {
+        let prefix = self.shard.configuration.prefix
+        return head.uri.hasPrefix(prefix) && SessionExchange.serves(head.uri.dropFirst(prefix.utf8.count))
     }
 
     /// curl, for one, waits a second before it sends a large body that nobody said a word about (RFC 9110 §10.1.1). A body
     /// that is announced as too large gets its answer instead.
-    private func continueIfExpected(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
+    private func continueIfExpected(_ head: HTTPRequestHead, limit: Int, context: ChannelHandlerContext) {
         guard head.version == .http1_1, head.headers["expect"].contains(where: { $0.lowercased() == "100-continue" })
         else { return }
         let length = head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
-        guard length <= self.shard.limits.requestBytes else { return }
+        guard length <= limit else { return }
         let response = HTTPResponseHead(version: .http1_1, status: .continue)
         context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
     }
@@ -158,7 +209,12 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             self.phase = .passing(hasEnded: false, isAnswered: true)
             return
         }
+        self.becomeIdle(context: context)
+    }
+
+    private func becomeIdle(context: ChannelHandlerContext) {
         self.phase = .idle
+        self.extendDeadline(self.shard.limits.idleTime)
         self.release(context: context)
     }
 
@@ -167,7 +223,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         guard !self.held.isEmpty else { return }
         while let part = self.held.popFirst() {
             self.take(part, context: context)
-            if case .passing(hasEnded: true, _) = self.phase { break }
+            if self.mustHold { break }
         }
         context.fireChannelReadComplete()
         guard self.held.isEmpty else { return }
@@ -189,9 +245,18 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         }
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if case .serving(let exchange, _) = self.phase { exchange.writabilityChanged(context.channel.isWritable) }
+        context.fireChannelWritabilityChanged()
+    }
+
+    private var isPassing: Bool {
+        if case .passing = self.phase { true } else { false }
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard self.installed == nil else { return context.fireErrorCaught(error) }
-        if error is HTTPParserError {
+        if case .passing = self.phase { return context.fireErrorCaught(error) }
+        if error is HTTPParserError, !self.mustHold {
             self.refuse(.badRequest, "This is not HTTP/1.1.")
         } else {
             context.close(promise: nil)
@@ -200,9 +265,9 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        // The peer's FIN, or the server's stop, and no request came.
-        case ChannelEvent.inputClosed where self.installed == nil,
-            is ChannelShouldQuiesceEvent where self.installed == nil:
+        // The peer's FIN, or the server's stop, and Hummingbird knows nothing of this connection. A client that waits for
+        // events does not close its direction before it gives up.
+        case ChannelEvent.inputClosed where !self.isPassing, is ChannelShouldQuiesceEvent where self.installed == nil:
             context.close(promise: nil)
         case ChannelEvent.inputClosed where !self.held.isEmpty: self.inputIsClosed = true
         default: context.fireUserInboundEventTriggered(event)
@@ -220,10 +285,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             let pipeline = context.pipeline.syncOperations
             let installed = Installed(
                 codec: HTTP1ToHTTPServerCodec(secure: self.isSecure),
-                state: HTTPConnectionStateHandler(
-                    idleTimeout: .seconds(self.shard.limits.handshakeTime),
-                    logger: self.logger
-                )
+                // It sees a part of the requests only, so the time is watched here.
+                state: HTTPConnectionStateHandler(logger: self.logger)
             )
             try pipeline.addHandlers([installed.codec, installed.state])
             let channel = try HTTP1Channel.Value(
@@ -231,8 +294,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
                 configuration: .init(isOutboundHalfClosureEnabled: true)
             )
             self.installed = installed
-            // From here on Hummingbird watches over idle time.
-            self.shard.setTimer(self)
             promise.succeed(channel)
             return true
         } catch {
@@ -285,13 +346,10 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         let pipeline = context.pipeline.syncOperations
         let channel = context.channel
         do {
-            let remote = channel.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "unknown"
-            // Events are small and must not wait for each other (RFC 896 would hold them back).
-            channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
             // In front of Hummingbird's handlers, if they are there. The last of them cannot be removed: it waits for a
             // request that does not come, and its task ends with the connection.
             try pipeline.addHandler(
-                WebSocketTransport(shard: self.shard, remote: remote), position: .after(self)
+                WebSocketTransport(shard: self.shard, remote: channel.remote), position: .after(self)
             )
         } catch {
             self.promise?.fail(error)
@@ -330,12 +388,75 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         context.writeAndFlush(self.wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil) }
     }
 
+    // MARK: Answers of the session endpoints
+
+    func answer(_ head: HTTPResponseHead, _ body: [ByteBuffer], isKeepAlive: Bool) {
+        guard let context = self.context else { return }
+        context.write(self.wrapOutboundOut(.head(head)), promise: nil)
+        for piece in body where piece.readableBytes > 0 {
+            context.write(self.wrapOutboundOut(.body(.byteBuffer(piece))), promise: nil)
+        }
+        self.finish(context, isKeepAlive: isKeepAlive)
+    }
+
+    func beginStream(_ head: HTTPResponseHead, _ first: ByteBuffer) {
+        guard let context = self.context else { return }
+        #if os(Linux)
+        // A stream is heard of no more once it has begun: what is not acknowledged for this long goes nowhere.
+        let ping = self.shard.configuration.ping
+        let patience = Int((ping.interval + ping.timeout) * 1000)
+        if patience > 0 {
+            let option = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT))
+            context.channel.setOption(option, value: patience).whenFailure { _ in }
+        }
+        #endif
+        context.write(self.wrapOutboundOut(.head(head)), promise: nil)
+        context.writeAndFlush(self.wrapOutboundOut(.body(.byteBuffer(first))), promise: nil)
+    }
+
+    func writeStream(_ bytes: ByteBuffer) {
+        self.context?.writeAndFlush(self.wrapOutboundOut(.body(.byteBuffer(bytes))), promise: nil)
+    }
+
+    func endStream(_ last: ByteBuffer?, isKeepAlive: Bool) {
+        guard let context = self.context else { return }
+        if let last { context.write(self.wrapOutboundOut(.body(.byteBuffer(last))), promise: nil) }
+        self.finish(context, isKeepAlive: isKeepAlive)
+    }
+
+    private func finish(_ context: ChannelHandlerContext, isKeepAlive: Bool) {
+        guard case .serving(_, let hasEnded) = self.phase else { return }
+        let written = context.eventLoop.makePromise(of: Void.self)
+        context.writeAndFlush(self.wrapOutboundOut(.end(nil)), promise: written)
+        guard isKeepAlive, hasEnded else {
+            self.phase = .over
+            let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+            return written.futureResult.whenComplete { _ in bound.value.close(promise: nil) }
+        }
+        self.becomeIdle(context: context)
+    }
+
     // MARK: Time
 
-    override var deadline: Instant? { self.context == nil || self.installed != nil ? nil : self.deadlineAt }
+    override var deadline: Instant? {
+        switch self.phase {
+        case .over: nil
+        // Somebody else knows how long the answer may take.
+        case .passing(hasEnded: true, _), .serving(_, hasEnded: true): nil
+        case .idle, .passing, .serving, .upgrading: self.context == nil ? nil : self.deadlineAt
+        }
+    }
 
     override func timerFired(now: Instant) {
-        self.context?.close(promise: nil)
+        // The wheel may have looked before a deadline that has moved.
+        if now >= self.deadlineAt { self.context?.close(promise: nil) }
+    }
+}
+
+extension Channel {
+    /// Address of the peer, for people.
+    fileprivate var remote: String {
+        self.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "unknown"
     }
 }
 

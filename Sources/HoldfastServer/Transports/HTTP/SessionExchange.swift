@@ -1,0 +1,170 @@
+import HoldfastProtocol
+import NIOCore
+import NIOHTTP1
+
+/// One request to a session's endpoints and the connection that waits for the answer. Belongs to the connection's loop.
+///
+/// Keeps of the request only what the answer needs: a poll may be outstanding for long, on a hundred thousand connections.
+final class SessionExchange {
+    /// Of the loop that the connection is on; the session may be on another.
+    let shard: Shard
+    let remote: String
+    let path: Substring
+    let query: Substring
+    let method: HTTPMethod
+    /// `Authorization: Holdfast SECRET`
+    let secret: SessionName.Secret?
+    /// Of a CORS preflight: `Access-Control-Request-Headers`.
+    let wantedHeaders: String?
+    private(set) var body = ByteBuffer()
+    private let version: HTTPVersion
+    private let isKeepAlive: Bool
+    private let cors: [(String, String)]
+    /// `nil` once the request is answered or the connection gone.
+    private weak var front: HTTPFront?
+    /// The event stream that is the answer.
+    private var stream: StreamTransport?
+    /// Called when the connection ends before the answer.
+    var onGone: (() -> Void)?
+
+    init(_ head: HTTPRequestHead, path: Substring, shard: Shard, remote: String, front: HTTPFront) {
+        self.shard = shard
+        self.remote = remote
+        self.path = path.prefix { $0 != "?" }
+        self.query = path.dropFirst(self.path.utf16.count).dropFirst()
+        self.method = head.method
+        self.version = head.version
+        self.isKeepAlive = head.isKeepAlive
+        let authorization = head.headers.first(name: "authorization")?.split(separator: " ") ?? []
+        let isOurs = authorization.count == 2 && authorization[0].lowercased() == "holdfast"
+        self.secret = isOurs ? SessionName.Secret(authorization[1]) : nil
+        self.cors = shard.configuration.cors.headers(for: head.headers.first(name: "origin"))
+        self.wantedHeaders =
+            head.method == .OPTIONS ? head.headers.first(name: "access-control-request-headers") : nil
+        self.front = front
+    }
+
+    var isGone: Bool { self.front == nil }
+    var isAllowedOrigin: Bool { !self.cors.isEmpty }
+
+    /// - Returns: `false` if the body is too large; the request has been answered.
+    func append(_ bytes: inout ByteBuffer) -> Bool {
+        let limit = self.shard.limits.messageBytes
+        let actual = self.body.readableBytes + bytes.readableBytes
+        guard actual <= limit else {
+            self.refuse(.payloadTooLarge, .limitExceeded("The request's length in bytes", limit: limit, actual: actual))
+            return false
+        }
+        self.body.writeBuffer(&bytes)
+        return true
+    }
+
+    /// The body has been read and is needed no more.
+    func takeBody() -> ByteBuffer {
+        defer { self.body = ByteBuffer() }
+        return self.body
+    }
+
+    // MARK: Answers
+
+    /// - Parameter pieces: of the body, in order.
+    func answer(_ status: HTTPResponseStatus, _ pieces: [ByteBuffer], _ more: [(String, String)] = []) {
+        guard let front = self.front else { return }
+        self.front = nil
+        var headers = self.headers(type: "application/json", more)
+        headers.add(name: "Content-Length", value: String(pieces.reduce(0) { $0 + $1.readableBytes }))
+        // What is left of a body that is too large is not read.
+        let isKeepAlive = self.isKeepAlive && status != .payloadTooLarge
+        if !isKeepAlive { headers.add(name: "Connection", value: "close") }
+        front.answer(
+            HTTPResponseHead(version: self.version, status: status, headers: headers),
+            pieces,
+            isKeepAlive: isKeepAlive
+        )
+    }
+
+    func answer(_ status: HTTPResponseStatus, _ json: ByteBuffer) { self.answer(status, [json]) }
+
+    /// `{"status":"error","error":"...","code":"..."}`
+    func refuse(_ status: HTTPResponseStatus, _ error: ProtocolError, _ more: [(String, String)] = []) {
+        self.answer(status, [JSONWriter.object { $0.error(error, dialect: .native) }], more)
+    }
+
+    /// Unknown, expired, or not yours: the three look the same.
+    func refuseUnknownSession() {
+        self.answer(
+            .notFound,
+            ServerEvent.reply(ServerEvent.Reply(event: "hello", error: .unknownSession), dialect: .native)
+        )
+    }
+
+    /// A CORS preflight.
+    func answerPreflight(_ methods: String) {
+        guard self.isAllowedOrigin else {
+            return self.refuse(
+                .forbidden, ProtocolError("This origin is not among cors.origins.", code: "forbidden_origin"))
+        }
+        var more = [("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", "7200")]
+        if let wanted = self.wantedHeaders { more.append(("Access-Control-Allow-Headers", wanted)) }
+        self.answer(.noContent, [], more)
+    }
+
+    private func headers(type: String, _ more: [(String, String)]) -> HTTPHeaders {
+        var headers: HTTPHeaders = [
+            "Content-Type": type,
+            // Neither kept nor compressed nor held back by anything in between; nginx needs the word of its own.
+            "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+        ]
+        headers.add(contentsOf: self.cors)
+        headers.add(contentsOf: more)
+        return headers
+    }
+
+    // MARK: Event stream
+
+    func begin(_ stream: StreamTransport, _ first: ByteBuffer) {
+        self.stream = stream
+        var headers = self.headers(type: "text/event-stream", [])
+        if !self.isKeepAlive { headers.add(name: "Connection", value: "close") }
+        self.front?.beginStream(HTTPResponseHead(version: self.version, status: .ok, headers: headers), first)
+    }
+
+    func write(_ bytes: ByteBuffer) { self.front?.writeStream(bytes) }
+
+    func end(_ last: ByteBuffer?) {
+        self.stream = nil
+        guard let front = self.front else { return }
+        self.front = nil
+        front.endStream(last, isKeepAlive: self.isKeepAlive)
+    }
+
+    // MARK: The connection
+
+    func writabilityChanged(_ isWritable: Bool) { self.stream?.writabilityChanged(isWritable) }
+
+    func connectionEnded(reason: String) {
+        self.front = nil
+        self.stream?.connectionEnded(reason: reason)
+        self.stream = nil
+        self.onGone?()
+        self.onGone = nil
+    }
+}
+
+/// An exchange as other loops see it.
+struct SharedExchange: Sendable {
+    private let bound: NIOLoopBound<SessionExchange>
+    private let loop: any EventLoop
+
+    /// To be called on the exchange's own loop.
+    init(_ exchange: SessionExchange) {
+        self.loop = exchange.shard.loop
+        self.bound = NIOLoopBound(exchange, eventLoop: self.loop)
+    }
+
+    /// Runs `body` on the exchange's loop, at once if this is it.
+    func on(_ body: @escaping @Sendable (SessionExchange) -> Void) {
+        if self.loop.inEventLoop { return body(self.bound.value) }
+        self.loop.execute { [bound = self.bound] in body(bound.value) }
+    }
+}
