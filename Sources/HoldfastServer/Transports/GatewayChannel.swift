@@ -29,9 +29,6 @@ extension HTTPServerBuilder {
 struct GatewayChannel: ServerChildChannel {
     struct Value: ServerChildChannelValue {
         let channel: any Channel
-        /// What the first request made of the connection: `nil` for a WebSocket at once. Cannot be the result of ``setup`` itself,
-        /// since a channel reads nothing before that has completed.
-        let http: EventLoopFuture<HTTP1Channel.Value?>
     }
 
     let http: HTTP1Channel
@@ -45,23 +42,18 @@ struct GatewayChannel: ServerChildChannel {
             // Events are small and must not wait for each other (RFC 896 would hold them back).
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
             guard let shard = self.gateway.shard(of: channel.eventLoop) else { throw ForeignEventLoop() }
-            let promise = channel.eventLoop.makePromise(of: HTTP1Channel.Value?.self)
-            try HTTPFront.install(
-                in: pipeline,
-                shard: shard,
-                logger: logger,
-                isSecure: self.tls != nil,
-                promise: promise
-            )
-            return Value(channel: channel, http: promise.futureResult)
+            try HTTPFront.install(in: pipeline, shard: shard, logger: logger, isSecure: self.tls != nil) {
+                [http] channel in
+                // Ends with the connection, which the server waits for when it stops.
+                Task { await http.handle(value: channel, logger: logger) }
+            }
+            return Value(channel: channel)
         }
     }
 
-    func handle(value: Value, logger: Logger) async {
-        // Fails when the connection ends without a request.
-        guard let connection = try? await value.http.get() else { return }
-        await self.http.handle(value: connection, logger: logger)
-    }
+    /// Nothing to wait for: a task that waits for a request that Hummingbird may never see would cost every outstanding poll
+    /// more than a kilobyte.
+    func handle(value: Value, logger: Logger) async {}
 
     /// The server accepts on loops that the gateway was not made with.
     private struct ForeignEventLoop: Error, CustomStringConvertible {

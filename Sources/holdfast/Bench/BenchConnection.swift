@@ -14,13 +14,14 @@ final class BenchCounters {
 
     private static let mark = Array("\"t\":".utf8)
 
-    /// Reads the digits after the first `"t":`, which the publisher has put there.
-    func measure(_ payload: ByteBufferView.SubSequence, now: UInt64) {
-        guard let mark = payload.firstRange(of: Self.mark) else { return }
+    /// Reads the digits behind the first `"t":` from `start` on, which the publisher has put there.
+    func measure(_ text: ByteBuffer, from start: Int, now: UInt64) {
+        guard let mark = text.firstIndex(of: Self.mark, from: start) else { return }
         var sent: UInt64 = 0
-        for byte in payload[mark.upperBound...] {
-            guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { break }
-            sent = sent * 10 + UInt64(byte - UInt8(ascii: "0"))
+        var index = mark + Self.mark.count
+        while let byte = text.getInteger(at: index, as: UInt8.self), byte >= 0x30, byte <= 0x39 {
+            sent = sent * 10 + UInt64(byte - 0x30)
+            index += 1
         }
         if sent > 0, now >= sent { self.latency.record(now - sent) }
     }
@@ -140,8 +141,7 @@ final class BenchConnection: ChannelInboundHandler {
             }
             if self.isSampled {
                 guard input.readableBytes >= header + length else { return }
-                let payload = input.getSlice(at: start + header, length: length) ?? ByteBuffer()
-                self.counters.measure(payload.readableBytesView[...], now: now)
+                self.counters.measure(input, from: start + header, now: now)
             }
             input.moveReaderIndex(forwardBy: header)
             self.skip = length

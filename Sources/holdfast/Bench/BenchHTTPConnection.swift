@@ -85,14 +85,13 @@ final class BenchHTTPConnection: ChannelInboundHandler {
 
     /// - Returns: the body of an answer that has come whole.
     private func readAnswer(_ input: inout ByteBuffer) -> ByteBuffer? {
-        let view = input.readableBytesView
-        guard let head = view.firstRange(of: Self.headEnd),
-            let field = view[..<head.lowerBound].firstRange(of: Self.length)
+        guard let head = input.firstIndex(of: Self.headEnd, from: input.readerIndex),
+            let field = input.firstIndex(of: Self.length, from: input.readerIndex)
         else { return nil }
-        let digits = view[field.upperBound...].prefix { $0 >= 0x30 && $0 <= 0x39 }
+        let digits = input.readableBytesView[(field + Self.length.count)...].prefix { $0 >= 0x30 && $0 <= 0x39 }
         let length = digits.reduce(0) { $0 * 10 + Int($1 - 0x30) }
-        guard view.endIndex - head.upperBound >= length else { return nil }
-        input.moveReaderIndex(to: head.upperBound)
+        guard input.writerIndex - (head + Self.headEnd.count) >= length else { return nil }
+        input.moveReaderIndex(to: head + Self.headEnd.count)
         return input.readSlice(length: length)
     }
 
@@ -129,12 +128,12 @@ final class BenchHTTPConnection: ChannelInboundHandler {
 
     private func count(_ text: ByteBuffer) {
         let now = NIODeadline.now().uptimeNanoseconds
-        var rest = text.readableBytesView[...]
-        while let found = rest.firstRange(of: Self.message) {
-            rest = rest[found.upperBound...]
+        var index = text.readerIndex
+        while let found = text.firstIndex(of: Self.message, from: index) {
+            index = found + Self.message.count
             self.received += 1
             self.counters.frames += 1
-            if self.isSampled { self.counters.measure(rest, now: now) }
+            if self.isSampled { self.counters.measure(text, from: index, now: now) }
         }
     }
 }

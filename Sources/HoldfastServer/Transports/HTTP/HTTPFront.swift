@@ -46,7 +46,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     private let shard: Shard
     private let logger: Logger
     private let isSecure: Bool
-    private var promise: EventLoopPromise<HTTP1Channel.Value?>?
+    /// Lets Hummingbird serve the connection.
+    private let serve: @Sendable (HTTP1Channel.Value) -> Void
     private var context: ChannelHandlerContext?
     private let encoder: HTTPResponseEncoder
     private let decoder: ByteToMessageHandler<HTTPRequestDecoder>
@@ -62,14 +63,14 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        promise: EventLoopPromise<HTTP1Channel.Value?>,
+        serve: @escaping @Sendable (HTTP1Channel.Value) -> Void,
         encoder: HTTPResponseEncoder,
         decoder: ByteToMessageHandler<HTTPRequestDecoder>
     ) {
         self.shard = shard
         self.logger = logger
         self.isSecure = isSecure
-        self.promise = promise
+        self.serve = serve
         self.encoder = encoder
         self.decoder = decoder
         self.deadlineAt = .now + .seconds(shard.limits.handshakeTime)
@@ -81,7 +82,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        promise: EventLoopPromise<HTTP1Channel.Value?>
+        serve: @escaping @Sendable (HTTP1Channel.Value) -> Void
     ) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = 16 * 1024
@@ -96,7 +97,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         try pipeline.addHandlers([encoder, decoder])
         try pipeline.addHandler(
             HTTPFront(
-                shard: shard, logger: logger, isSecure: isSecure, promise: promise, encoder: encoder, decoder: decoder
+                shard: shard, logger: logger, isSecure: isSecure, serve: serve, encoder: encoder, decoder: decoder
             )
         )
     }
@@ -123,7 +124,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         self.ended(reason: "connection closed")
         self.context = nil
         self.shard.setTimer(self)
-        self.promise?.fail(ChannelError.eof)
     }
 
     private func ended(reason: String) {
@@ -134,8 +134,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     func channelInactive(context: ChannelHandlerContext) {
         self.ended(reason: "connection lost")
-        self.promise?.fail(ChannelError.eof)
-        self.promise = nil
         context.fireChannelInactive()
     }
 
@@ -279,8 +277,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     /// - Returns: `false` if the connection had to be closed.
     private func installHTTP(context: ChannelHandlerContext) -> Bool {
         guard self.installed == nil else { return true }
-        guard let promise = self.promise else { return false }
-        self.promise = nil
         do {
             let pipeline = context.pipeline.syncOperations
             let installed = Installed(
@@ -294,10 +290,9 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
                 configuration: .init(isOutboundHalfClosureEnabled: true)
             )
             self.installed = installed
-            promise.succeed(channel)
+            self.serve(channel)
             return true
         } catch {
-            promise.fail(error)
             context.close(promise: nil)
             return false
         }
@@ -352,8 +347,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
                 WebSocketTransport(shard: self.shard, remote: channel.remote), position: .after(self)
             )
         } catch {
-            self.promise?.fail(error)
-            self.promise = nil
             return context.close(promise: nil)
         }
         if let installed = self.installed {
@@ -364,16 +357,12 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         pipeline.removeHandler(self.encoder, promise: nil)
         pipeline.removeHandler(context: context, promise: nil)
         pipeline.removeHandler(self.decoder, promise: nil)
-        self.promise?.succeed(nil)
-        self.promise = nil
     }
 
     /// Answers with an error and closes. Says what was wrong, since proxies are often the cause.
     private func refuse(_ status: HTTPResponseStatus, _ reason: String, _ more: [(String, String)] = []) {
         guard let context = self.context else { return }
         self.phase = .over
-        self.promise?.fail(ChannelError.eof)
-        self.promise = nil
         let body = ByteBuffer(string: reason + "\n")
         var headers = HTTPHeaders(more)
         headers.add(name: "Content-Type", value: "text/plain; charset=utf-8")
