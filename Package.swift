@@ -73,8 +73,12 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "DequeModule", package: "swift-collections"),
             ],
-            // The browser client, which the gateway serves from memory; the file is a link to clients/js/holdfast.js.
-            resources: [.embedInCode("Resources/holdfast.js")],
+            // For browsers; the gateway serves them from memory. The files are links into clients/js.
+            resources: [
+                .embedInCode("Resources/holdfast.js"),
+                .embedInCode("Resources/diagnose.js"),
+                .embedInCode("Resources/diagnose.html"),
+            ],
             swiftSettings: settings
         ),
         .target(

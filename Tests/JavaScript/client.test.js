@@ -66,12 +66,15 @@ test("wrong options name the nearest right one, or say what they must be", () =>
   assert.throws(() => make("ws://h", { queueSize: 1 }), /"queueBytes"/);
   assert.throws(() => make("ws://h", { token: 1 }), /"getToken"/);
   assert.throws(() => make("ws://h", { websocket: 1 }), /"WebSocket"/);
-  for (const [name, bad] of [["connectTimeout", 0], ["queueBytes", -1], ["maxAttempts", 1.5], ["bufferSize", "9"], ["getToken", "t"], ["autoConnect", 1], ["random", 1], ["now", null], ["client", { name: "x" }], ["WebSocket", {}]]) {
+  for (const [name, bad] of [["connectTimeout", 0], ["queueBytes", -1], ["maxAttempts", 1.5], ["bufferSize", "9"], ["getToken", "t"], ["autoConnect", 1], ["random", 1], ["now", null], ["client", { name: "x" }], ["WebSocket", {}], ["transports", []], ["transports", ["ws"]], ["transports", "poll"], ["headers", "x"], ["headers", null], ["withCredentials", 1], ["storage", {}], ["storage", 1], ["fetch", null]]) {
     assert.throws(() => make("ws://h", { [name]: bad }), new RegExp(`option "${name}" must be `), name);
   }
   assert.throws(() => make("ws://h", { getTicket() {}, getToken() {} }), /not both/);
-  assert.doesNotThrow(() => make("ws://h", { connectTimeout: undefined, maxAttempts: undefined, client: undefined }));
+  assert.doesNotThrow(() => make("ws://h", { connectTimeout: undefined, maxAttempts: undefined, client: undefined, storage: undefined }));
+  assert.doesNotThrow(() => make("ws://h", { storage: null, transports: ["poll"], headers: {} }));
+  assert.throws(() => make("ws://h", { localStorage: null }), /"storage"/);
   if (!("WebSocket" in globalThis)) assert.throws(() => new Holdfast("ws://h"), /give one as option "WebSocket"/);
+  assert.doesNotThrow(() => new Holdfast("ws://h", { autoConnect: false, transports: ["stream", "poll"] }));
   assert.equal(Default, Holdfast);
 });
 
@@ -264,4 +267,32 @@ test("errors carry a code", async () => {
   assert.equal(error.name, "HoldfastError");
   assert.equal(error.code, "forbidden");
   assert.match(error.message, /go away/);
+});
+
+test("headers go into hello, from an object, a Headers or a function that is called for each attempt", async () => {
+  let asked = 0;
+  const kinds = [{ "X-Tenant": "t1" }, new Headers({ "x-tenant": "t1" }), () => ({ "x-tenant": `t${++asked}` }), async () => ({ "x-tenant": "t1" })];
+  for (const headers of kinds) {
+    setUp({ headers });
+    await settle();
+    FakeWebSocket.last.open();
+    await settle();
+    assert.deepEqual(FakeWebSocket.last.sent[0].headers, { "x-tenant": "t1" });
+  }
+  const { pass } = setUp({ headers: kinds[2] });
+  await settle();
+  FakeWebSocket.last.end();
+  await pass(500);
+  FakeWebSocket.last.open();
+  await settle();
+  assert.deepEqual(FakeWebSocket.last.sent[0].headers, { "x-tenant": "t3" });
+});
+
+test("headers that cannot be had, or cannot be sent, are an error like credentials", async () => {
+  for (const headers of [{ "no name": "x" }, { name: "☎" }, () => Promise.reject(new Error("no"))]) {
+    const { client, take } = setUp({ headers });
+    await settle();
+    assert.deepEqual(take().filter(([type]) => type === "error").map(([, { code }]) => code), ["credentials_failed"]);
+    client.close();
+  }
 });

@@ -51,19 +51,47 @@ export class FakeWebSocket {
   }
 }
 
+/** A Storage; `spoilt` holds the names of methods that throw. */
+export function fakeStorage(items = {}, spoilt = []) {
+  const method = (name, act) => (...parameters) => {
+    if (spoilt.includes(name)) throw new Error(`${name} is forbidden`);
+    return act(...parameters);
+  };
+  return {
+    items,
+    spoilt,
+    getItem: method("getItem", (key) => items[key] ?? null),
+    setItem: method("setItem", (key, value) => void (items[key] = value)),
+    removeItem: method("removeItem", (key) => void delete items[key]),
+  };
+}
+
+/** A gateway that takes every line over HTTP, and says nothing more. */
+export function fakeFetch() {
+  const requests = [];
+  const fetch = async (url, { method, body, headers, signal }) => {
+    requests.push({ method, url: String(url), body: body && JSON.parse(body), headers });
+    if (String(url).endsWith("/session")) return Response.json([HELLO]);
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  };
+  return { fetch, requests };
+}
+
 /** Lets promises settle; no time passes. */
 export async function settle() {
   for (let i = 0; i < 20; i++) await null;
 }
 
-/** A client in virtual time. */
+/** A client in virtual time; over WebSockets only, unless the test says otherwise. */
 export function setUp(options = {}, url = "wss://example.com/socket") {
   FakeWebSocket.all = [];
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout"] });
   let now = 0;
   const events = [];
-  const client = new Holdfast(url, { WebSocket: FakeWebSocket, now: () => now, random: () => 0.5, ...options });
+  const client = new Holdfast(url, {
+    WebSocket: FakeWebSocket, now: () => now, random: () => 0.5, transports: ["websocket"], ...options,
+  });
   for (const type of ["state", "connected", "recovered", "gap", "rtt", "goaway", "error"]) {
     client.on(type, (event) => events.push([type, event]));
   }

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { createRequire } from "node:module";
 import { after, test } from "node:test";
 import { Holdfast } from "../../clients/js/holdfast.js";
+import { Gateway } from "./gateway.js";
 import { Server } from "./world.js";
 
 function load(name) {
@@ -34,8 +35,7 @@ async function until(condition, what) {
   }
 }
 
-/** A gateway on a port of its own. */
-async function listen(settings = {}) {
+function serverOf(settings) {
   const clock = {
     get now() {
       return Math.floor(performance.now());
@@ -44,7 +44,12 @@ async function listen(settings = {}) {
     at: (time, action) => clock.after(time - performance.now(), action),
   };
   const heartbeat = { interval: 4, hidden_interval: 25, timeout: 5 };
-  const server = new Server(clock, () => 0.1, { history: 1_000, ttl: 60_000, outbox: 10_000, heartbeat, spread: 0.02, ...settings });
+  return new Server(clock, () => 0.1, { history: 1_000, ttl: 60_000, outbox: 10_000, heartbeat, spread: 0.02, ...settings });
+}
+
+/** A gateway on a port of its own. */
+async function listen(settings) {
+  const server = serverOf(settings);
   const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   sockets.on("connection", (socket) => {
     const transport = {
@@ -144,4 +149,70 @@ test("a refused connection is tried again; 4003 ends it; a socket that is being 
   const hasty = new Holdfast(url, { WebSocket, autoConnect: false });
   hasty.connect().close();
   assert.equal(hasty.state, "closed");
+});
+
+/** A gateway behind what lets no WebSocket through, until it does. */
+async function behindProxy() {
+  const gateway = await new Gateway(serverOf()).listen();
+  closers.push(() => gateway.close());
+  const sockets = new WebSocketServer({ noServer: true });
+  let open = false;
+  gateway.http.on("upgrade", (request, socket, head) => {
+    if (open) sockets.handleUpgrade(request, socket, head, (webSocket) => gateway.attach(webSocket));
+    else socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+  });
+  closers.push(() => sockets.clients.forEach((socket) => socket.terminate()));
+  return { gateway, url: `http://127.0.0.1:${gateway.port}/socket`, letWebSocketsThrough: () => (open = true) };
+}
+
+/** Publishes and sends while `trouble` happens, and wants it all, once and in order. */
+async function carry(client, { gateway }, trouble) {
+  const { server } = gateway;
+  const calls = client.subscribe("calls.a");
+  const seen = [];
+  calls.on("message", ({ data }) => seen.push(data));
+  await calls.ready();
+  const replies = [];
+  const flow = async (count) => {
+    for (let i = 0; i < count; i++) {
+      server.publish("calls.a");
+      replies.push(calls.message(i));
+      if (i % 5 === 0) await new Promise(setImmediate);
+    }
+  };
+  const expected = server.topic("calls.a").all.length;
+  await flow(30);
+  await trouble();
+  await flow(30);
+  await until(() => seen.length >= 60, "all events");
+  await Promise.all(replies);
+  assert.deepEqual(seen, Array.from({ length: 60 }, (_, i) => expected + i));
+  assert.equal(server.executed.length, 60);
+}
+
+test("no WebSocket gets through: the event stream, through a cut; then a WebSocket takes over", async () => {
+  const proxy = await behindProxy();
+  const { client, errors } = await connect(proxy.url);
+  assert.equal(client.stats().transport, "stream");
+  await carry(client, proxy, async () => {
+    proxy.gateway.http.closeAllConnections();
+    await new Promise(setImmediate);
+    proxy.letWebSocketsThrough();
+    client.probe();
+    await until(() => client.stats().transport === "websocket", "the move");
+  });
+  assert.equal(client.stats().sessions, 1);
+  assert.ok(proxy.gateway.requests.every(({ path }) => !path.includes("secret")));
+  assert.deepEqual(errors, []);
+});
+
+test("streams are held back too: long polls", async () => {
+  const proxy = await behindProxy();
+  proxy.gateway.intercept = ({ path }) => path.includes("/stream");
+  const { client, errors } = await connect(proxy.url);
+  await until(() => proxy.gateway.requests.some(({ path }) => path.includes("/poll")), "a poll");
+  await carry(client, proxy, async () => proxy.gateway.http.closeAllConnections());
+  assert.equal(client.stats().transport, "poll");
+  assert.equal(client.stats().sessions, 1);
+  assert.deepEqual(errors, []);
 });

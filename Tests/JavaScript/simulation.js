@@ -4,7 +4,7 @@ import { ConnectionMachine } from "../../clients/js/holdfast.js";
 import { Clock, Pipe, Server, generator } from "./world.js";
 
 /** What the application has seen of one subscription, checked against all that was published. */
-class Reader {
+export class Reader {
   #next = null; // index in topic.all of what has to come next; null: not known before the first message
   #epoch = "";
 
@@ -62,7 +62,7 @@ export function simulate(seed, { wrap = (machine) => machine } = {}) {
     history: pick(3, 60), ttl: pick(500, 40_000), outbox: pick(20, 400),
     heartbeat: { interval: 4, hidden_interval: 25, timeout: 5 },
   });
-  const machine = wrap(new ConnectionMachine({ random, connectTimeout: pick(2_000, 10_000) }), random);
+  const machine = wrap(new ConnectionMachine({ random, connectTimeout: pick(2_000, 10_000), transports: ["websocket"] }), random);
   const names = ["calls.a", "calls.b", "bare.c"];
   const readers = new Map();
   const waiting = new Set();
@@ -198,7 +198,7 @@ export function simulate(seed, { wrap = (machine) => machine } = {}) {
 }
 
 /** In one session every message is executed once and in the order of the calls. */
-function checkExecuted(executed) {
+export function checkExecuted(executed) {
   const last = new Map();
   for (const { session, id } of executed) {
     const number = Number(id.slice(1));

@@ -1,4 +1,4 @@
-// holdfast.js is type-checked, and holdfast.d.ts is in step with it. Needs tsc (Debian: node-typescript).
+// The modules are type-checked, and their .d.ts are in step with them. Needs tsc (Debian: node-typescript).
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -34,11 +34,11 @@ function place(name, ...files) {
   fs.mkdirSync(path.join(folder, "node_modules/@types"), { recursive: true });
 }
 
-test("holdfast.js is clean under strict checks", () => tsc("-p", client));
+test("the modules are clean under strict checks", () => tsc("-p", client));
 
-test("what users write fits both, and holdfast.d.ts declares what holdfast.js is, no less and no more", async () => {
-  place("declared", "holdfast.d.ts");
-  place("real", "holdfast.js");
+test("what users write fits both, and the .d.ts declare what the modules are, no less and no more", async () => {
+  place("declared", "holdfast.d.ts", "diagnose.d.ts");
+  place("real", "holdfast.js", "diagnose.js");
   const usage = ["declared", "real"].map((name) => path.join(folder, name, "usage.ts"));
   for (const file of usage) fs.copyFileSync(path.join(types, "usage.ts"), file);
   fs.copyFileSync(path.join(types, "same.ts"), path.join(folder, "same.ts"));

@@ -1,6 +1,8 @@
 // Types of holdfast.js. Tests/JavaScript/types.test.js keeps the two in step.
 // SPDX-License-Identifier: Apache-2.0
 
+import type { Diagnosis } from "./diagnose.js";
+
 /** Where a subscription is: the offset in the history of this epoch. */
 export type Position = { epoch: string; offset: number };
 
@@ -16,6 +18,12 @@ export type WireEvent = Record<string, any>;
  * - `closed`: by the app, or for good by the server
  */
 export type State = "idle" | "connecting" | "connected" | "suspended" | "reconnecting" | "closed";
+
+/** An event stream and long polls take the place of WebSockets where these do not get through. */
+export type Transport = "websocket" | "stream" | "poll";
+
+/** What is used of `localStorage`. */
+export type MemoryStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
 
 export type StateEvent = { state: State; previous: State; reason: string; nextAttemptInMs: number | null };
 
@@ -100,6 +108,14 @@ export interface Options {
   getTicket?: () => string | Promise<string>;
   /** Called for each attempt: a token for `auth` with method "token". */
   getToken?: () => string | Promise<string>;
+  /** That may be used (default "websocket", "stream" and "poll"). */
+  transports?: Transport[];
+  /** For the gateway's services: on each HTTP request, and within `hello`. A function is called for each attempt. */
+  headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
+  /** Cookies on HTTP requests to another origin (default false). */
+  withCredentials?: boolean;
+  /** Where it is remembered that WebSockets do not get through (default `localStorage`); null: nowhere. */
+  storage?: MemoryStorage | null;
   /** ms for a line to open, and again for the first answer (default 10,000). */
   connectTimeout?: number;
   /** Commands kept while away or unacknowledged, in bytes (default 1 MiB). */
@@ -112,6 +128,8 @@ export interface Options {
   client?: { name: string; version: string };
   /** The class, where there is no global one (Node before 22). */
   WebSocket?: any;
+  /** Instead of the global one. */
+  fetch?: typeof globalThis.fetch;
   /** In [0, 1), for tests. */
   random?: () => number;
   /** ms of a monotonic clock, for tests. */
@@ -120,6 +138,17 @@ export interface Options {
 
 export interface Stats {
   state: State;
+  /** Of the line that carries the session; null: there is none. */
+  transport: Transport | null;
+  /**
+   * - `unknown`: nothing speaks against it
+   * - `works`: it carries the session
+   * - `blocked`: it does not get through, and is not tried until `blockedUntil`
+   * - `resting`: it is cut after a short time, and is not tried for a while
+   */
+  websocket: "unknown" | "works" | "blocked" | "resting";
+  /** ms until then; null: it is not blocked. */
+  blockedUntil: number | null;
   session: string | null;
   /** Events of the server in this session. */
   received: number;
@@ -191,6 +220,10 @@ export class Holdfast extends Emitter<ClientEvents> {
   get state(): State;
   /** Connects; while it waits for the next attempt: tries at once. */
   connect(): this;
+  /** Tries a WebSocket now, also where it is known that they do not get through. Events flow on meanwhile. */
+  probe(): void;
+  /** Tries each transport once, beside the running line, and says in words what stands in between. */
+  diagnose(): Promise<Diagnosis>;
   /** Ends the session. What waits for a reply fails. Subscriptions stay, `connect` takes them up again where they were. */
   close(): void;
   /**

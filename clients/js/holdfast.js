@@ -24,15 +24,21 @@
  *   message      id subscription data fields?   answered by `reply` with the same id
  *   opened       line auth?                     the line is open; `auth`: the event that authenticates a new session
  *   receive      line text                      a text frame
+ *   heard        line                           a comment of a stream; or an answer has ended, of a poll or of the first request
+ *   cut          line                           the request that listens ended without a word of the server, or failed
  *   closed       line code reason? retryAfter?  the line failed or ended; `retryAfter`: seconds, or [from, to]
  *   timer                                       the time of the last `timer` action has come
  *   hidden, shown                               the page
  *   offline, online                             the network, as far as the platform knows
  *   doubt                                       something happened that often kills lines: ask
+ *   changed                                     this is another network now
+ *   probe                                       the app wants a WebSocket to be tried now
+ *   memory       memory                         what was remembered: before `connect`, and when another tab has changed it
  *
  * Actions
  *   open         line transport                 open a line; answered by `opened` or `closed`
- *   send         line text                      one text frame
+ *   send         line text seq?                 one event; `seq`: its number, or that of the next counted one (HTTP, behind hello)
+ *   listen       line transport received wait?  "stream", or one "poll" of so many seconds. It ends the one before
  *   close        line code?                     forget the line: detach from it, close it, wait for nothing
  *   timer        at                             the one timer, replaces the one before; null: none
  *   state        state previous reason nextAttemptAt?
@@ -44,7 +50,13 @@
  *   reply        id event                       the answer to a command: the server's, or made here (event.code)
  *   rtt          rtt srtt                       a ping was answered
  *   goaway       at event                       the server wants us elsewhere; a new line is opened at that time
+ *   remember     memory                         keep this in place of the memory before; null: forget it
  *   error        code error …                   something that the app should know; nothing has to be done
+ *
+ * A line is a WebSocket, or HTTP: "stream" or "poll". On HTTP nothing is connected, so `opened` comes at once. The events
+ * that one turn sends travel together, the first of them to POST /session (hello, or a probe), later ones to …/send. Of its
+ * answers each event is a `receive`; the count that /send answers is an event `ack`. The first `heard` ends the answer to
+ * hello: now the machine listens, because now it knows what it has received.
  *
  * Reasons of `state`: connect, new_session, resumed, line_closed, dead, connect_timeout, hello_refused, bad_count, offline,
  *   online, shown, doubt, late_timer; and of closed: closed_by_app, replaced, forbidden, authentication_expired, max_attempts.
@@ -56,6 +68,20 @@
 /** @typedef {Record<string, any>} WireEvent one event of the protocol, as parsed */
 /** @typedef {"idle"|"connecting"|"connected"|"suspended"|"reconnecting"|"closed"} State */
 /** @typedef {number|[number, number]} RetryAfter seconds */
+/** @typedef {"websocket"|"stream"|"poll"} Transport */
+/** @typedef {"unknown"|"works"|"blocked"|"resting"} WebSocketStanding what is known of WebSockets on the way to the server */
+/**
+ * @typedef {object} Memory what is known of WebSockets on the way to this server; times of the machine's clock
+ * @property {1} v
+ * @property {number[]} attempts the last WebSockets that were of no use, or have not proven it yet; in order
+ * @property {number} strikes WebSockets in a row that never answered, while the fallback works
+ * @property {number|null} until the end of the verdict "blocked"; it stands until a WebSocket has lived, also when it is over
+ * @property {number} term of the verdict, in ms
+ * @property {number} deaths WebSockets in a row that died young
+ * @property {number|null} life the shortest of these, in ms
+ * @property {number|null} rest no WebSocket before this, because of deaths
+ * @property {number|null} pollUntil no stream before this
+ */
 /**
  * @typedef {{type: "connect"} | {type: "close"} | {type: "timer"} | {type: "doubt"}
  *   | {type: "hidden"} | {type: "shown"} | {type: "offline"} | {type: "online"}
@@ -64,11 +90,15 @@
  *   | {type: "message", id: string, subscription: string, data: unknown, fields?: WireEvent}
  *   | {type: "opened", line: number, auth?: WireEvent}
  *   | {type: "receive", line: number, text: string}
+ *   | {type: "heard", line: number} | {type: "cut", line: number}
+ *   | {type: "changed"} | {type: "probe"} | {type: "memory", memory: unknown}
  *   | {type: "closed", line: number, code: number, reason?: string, retryAfter?: RetryAfter}} Input
  */
 /**
- * @typedef {{type: "open", line: number, transport: "websocket"}
- *   | {type: "send", line: number, text: string}
+ * @typedef {{type: "open", line: number, transport: Transport}
+ *   | {type: "send", line: number, text: string, seq?: number}
+ *   | {type: "listen", line: number, transport: Transport, received: number, wait?: number}
+ *   | {type: "remember", memory: Memory|null}
  *   | {type: "close", line: number, code?: number}
  *   | {type: "timer", at: number|null}
  *   | {type: "state", state: State, previous: State, reason: string, nextAttemptAt?: number}
@@ -90,6 +120,7 @@
  * @property {number} [connectTimeout] ms for a line to open, and again for each answer that it then owes (default 10,000)
  * @property {number} [queueBytes] limit of commands kept (default 1 MiB)
  * @property {number} [maxAttempts] lines in a row that were of no use (default: no limit)
+ * @property {Transport[]} [transports] that may be used (default: all)
  */
 
 const NEVER = Infinity; // the time of what is not planned
@@ -103,6 +134,22 @@ const ACK_BYTES = 65_536;
 /** A slow uplink needs time for what stands in the queue before the ping: 64 KiB/s, in steps so that little events do not count. */
 const UPLINK_STEP_BYTES = 16_384;
 const UPLINK_STEP_MS = 250;
+const FALLBACK_MS = 2_000; // A WebSocket that has not answered by then gets the fallback beside it.
+const FIRST_WORD_MS = 3_000; // A stream that says nothing for so long is kept in some proxy's buffer.
+const STREAM_SLACK_MS = 1_000; // The server's comments come every interval.
+const CUT_MS = 1_000; // A request to listen that ended sooner has failed. Otherwise some proxy does not like long ones.
+const LIVED_MS = 60_000; // A WebSocket that lived this long works here.
+const SECOND_TRY_MS = 30_000;
+const BUDGET_MS = 900_000; // In any time so long at most BUDGET WebSockets of no use, while the fallback works.
+const BUDGET = 2;
+const ATTEMPTS_KEPT = 8;
+const TERM_MS = 3_600_000;
+const TERM_MAX_MS = 86_400_000;
+const REST_MS = 900_000;
+const STREAM_DIED_MS = 900_000;
+const STREAM_BUFFERED_MS = 3_600_000;
+const STAGGER_MS = 10_000; // Tabs that wait for the same moment try one after the other: the next one knows how it went.
+const SAME_ATTEMPT_MS = 100; // Times pass through the wall clock of each tab, and come back a little different.
 
 /** When to try again. Full jitter: with anything less, clients that were dropped together come back together. */
 class Backoff {
@@ -171,6 +218,7 @@ class Liveness {
   hidden = 25_000;
   isHidden = false;
   timeout = 5_000;
+  slack = 0; // of the transport: how much longer it may be quiet
   heardAt = 0;
   wait = 0;
   /** @type {number|null} a ping is out and nothing was heard since */
@@ -214,7 +262,7 @@ class Liveness {
   next() {
     if (this.suspectAt !== null) return this.suspectAt + this.timeout;
     if (this.askedAt !== null) return this.askedAt + this.wait;
-    return this.heardAt + this.interval;
+    return this.heardAt + this.interval + this.slack;
   }
 
   /** @param {number} now @returns {"ping"|"suspect"|"dead"|null} */
@@ -224,6 +272,320 @@ class Liveness {
     if (this.askedAt === null) return "ping";
     this.suspectAt = now;
     return "suspect";
+  }
+}
+
+/** @returns {Memory} */
+const nothingKnown = () => ({ v: 1, attempts: [], strikes: 0, until: null, term: TERM_MS, deaths: 0, life: null, rest: null, pollUntil: null });
+
+/**
+ * Which transport is tried when. "The server is away" and "this network eats WebSockets" are two facts: a WebSocket that
+ * failed says the second only if the fallback works meanwhile. What failed waits for this evidence; where the fallback
+ * fails too, nothing is counted. What counts is remembered, and so holds over reloads and tabs.
+ */
+class Ladder {
+  #memory = nothingKnown();
+  #news = false; // it has changed, and nobody was told
+  #transports;
+  /** @type {number|null} the WebSocket that has not answered yet. Attempts are named by their time */
+  #attempt = null;
+  /** @type {number[]} those that failed, and it is not known yet whether the fallback works */
+  #unanswered = [];
+  /** @type {number|null} the same of one that died young, and not for the first time */
+  #dying = null;
+  /** @type {{attempt: number, since: number}|null} the WebSocket that has answered, until it has lived */
+  #life = null;
+  /** @type {number[]} attempts that we have put into the memory. Another tab may write without knowing them */
+  #own = [];
+  #diedAt = -NEVER; // the last death that we know of, ours or another tab's
+  /** @type {number|null} an attempt is wanted, in spite of a verdict */
+  #asked = null;
+  #outages = 0; // rounds in a row in which the fallback failed
+
+  /** @param {Transport[]} transports */
+  constructor(transports) {
+    this.#transports = transports;
+    this.polls = transports.includes("poll");
+    /** Whether there is anything to choose. */
+    this.climbs = transports.includes("websocket") && transports.length > 1;
+  }
+
+  // ── Questions
+
+  /** @param {number} now @returns {Transport|undefined} */
+  fallback(now) {
+    if (this.polls && now < (this.#memory.pollUntil ?? 0)) return "poll";
+    return this.#transports.find((transport) => transport !== "websocket");
+  }
+
+  /** Nothing but a WebSocket is left, whatever is known of it. */
+  get desperate() {
+    return this.climbs && this.#outages >= 2;
+  }
+
+  /** From when on a WebSocket may be tried. It does not move with the clock. */
+  get due() {
+    if (!this.climbs) return this.#transports[0] === "websocket" ? -NEVER : NEVER;
+    if (this.#dying !== null) return NEVER;
+    const { attempts, strikes, until, rest } = this.#memory;
+    const budget = attempts.at(-BUDGET);
+    const again = strikes ? attempts.at(-1) : undefined;
+    const postponed = budget === undefined ? -NEVER : budget + BUDGET_MS;
+    if (this.#asked !== null) return Math.max(postponed, this.#asked);
+    return Math.max(postponed, again === undefined ? -NEVER : again + SECOND_TRY_MS, until ?? -NEVER, rest ?? -NEVER);
+  }
+
+  /**
+   * What a round starts with.
+   * @param {number} now
+   * @param {boolean} suspect the line that carries the session is
+   */
+  start(now, suspect) {
+    const { deaths, until } = this.#memory;
+    const dies = suspect && this.#young(now) && (deaths > 0 || until !== null);
+    return (this.due <= now && !dies) || !this.fallback(now) ? "websocket" : /** @type {Transport} */ (this.fallback(now));
+  }
+
+  /** The longest quiet that a WebSocket may have, where they died young. */
+  get quiet() {
+    const { deaths, life } = this.#memory;
+    return deaths >= 2 && life !== null ? Math.max(1_000, Math.floor(life / 2)) : NEVER;
+  }
+
+  /** When the WebSocket has lived, if there is something to forget then. */
+  get livedAt() {
+    return this.#life && !this.#blank ? this.#life.since + LIVED_MS : NEVER;
+  }
+
+  /** @param {number} now */
+  blockedUntil(now) {
+    const { until } = this.#memory;
+    return until !== null && now < until ? until : null;
+  }
+
+  /** @param {number} now */
+  verdict(now) {
+    if (this.blockedUntil(now) !== null) return "blocked";
+    return now < (this.#memory.rest ?? 0) ? "resting" : "unknown";
+  }
+
+  /** @returns {Memory|null|undefined} what is to be kept from now on; undefined: as before */
+  news() {
+    if (!this.#news) return undefined;
+    this.#news = false;
+    return this.#blank ? null : { ...this.#memory, attempts: [...this.#memory.attempts] };
+  }
+
+  // ── Facts
+
+  /**
+   * A WebSocket is tried.
+   * @param {number} now
+   * @param {boolean} desperate no fallback works that could be counted against it
+   */
+  opened(now, desperate) {
+    if (!this.climbs) return;
+    this.#grown(now);
+    this.#asked = null;
+    this.#attempt = now;
+    if (!desperate) this.#enter(now);
+  }
+
+  /**
+   * It has answered hello.
+   * @param {number} now
+   */
+  answered(now) {
+    if (this.#attempt !== null) this.#life = { attempt: this.#attempt, since: now };
+    this.passed();
+  }
+
+  /** WebSockets answer here: the undecided ones were of no use for another reason. */
+  passed() {
+    if (this.#attempt !== null) this.#unanswered.push(this.#attempt);
+    this.#attempt = null;
+    this.#forgive();
+  }
+
+  /** It was not answered. */
+  failed() {
+    if (this.#attempt !== null && this.#own.includes(this.#attempt)) this.#unanswered.push(this.#attempt);
+    this.#attempt = null;
+  }
+
+  /**
+   * The WebSocket that carried the session is gone.
+   * @param {number} now
+   * @param {boolean} abnormal nobody said why
+   */
+  ended(now, abnormal) {
+    const life = this.#young(now) && abnormal ? this.#life : null;
+    this.#life = null;
+    if (!life) return;
+    const memory = this.#memory;
+    this.#enter(life.attempt);
+    memory.life = Math.min(memory.life ?? NEVER, now - life.since);
+    // What kills the lines of all tabs at once is one death.
+    if (life.since >= this.#diedAt) memory.deaths = Math.min(memory.deaths + 1, 3);
+    this.#diedAt = now;
+    if (memory.deaths >= 2 || memory.until !== null) this.#dying = life.attempt;
+  }
+
+  /** It has lived, so WebSockets work here: all is forgotten, but for what the budget has spent. */
+  lived() {
+    this.#life = this.#dying = null;
+    this.#memory = { ...nothingKnown(), attempts: this.#memory.attempts };
+    this.#news = true;
+  }
+
+  /**
+   * The fallback works, so what failed has itself to blame.
+   * @param {number} now
+   */
+  works(now) {
+    const memory = this.#memory;
+    let guilty = memory.until !== null;
+    if (this.#unanswered.length) guilty ||= ++memory.strikes >= 2;
+    else if (this.#dying === null) return;
+    if (this.#dying !== null) guilty ||= memory.deaths >= 3;
+    if (guilty) this.#block(now);
+    else if (this.#dying !== null) memory.rest = now + REST_MS;
+    this.#unanswered = [];
+    this.#dying = null;
+    this.#news = true;
+  }
+
+  /** It has carried more than hello. */
+  carries() {
+    this.#outages = 0;
+  }
+
+  /** The fallback has failed too: the server is away, or the whole network. */
+  away() {
+    this.#outages++;
+    if (this.#dying !== null) {
+      this.#memory.deaths = Math.max(0, this.#memory.deaths - 1);
+      this.#unanswered.push(this.#dying);
+    }
+    this.#dying = null;
+    this.#forgive();
+  }
+
+  /** The app has finished in the middle of it: what stands in the memory stays there, as if the page were gone. */
+  left() {
+    this.#attempt = this.#dying = this.#life = null;
+    this.#unanswered = [];
+  }
+
+  /**
+   * Another network, or the app's wish.
+   * @param {number} now
+   */
+  ask(now) {
+    if (this.#attempt === null && !this.#life) this.#asked = now;
+  }
+
+  /**
+   * Streams do not come through.
+   * @param {number} until
+   */
+  poll(until) {
+    this.#memory.pollUntil = until;
+    this.#news = this.climbs;
+  }
+
+  /**
+   * What we, or another tab, have remembered. Perhaps nonsense.
+   * @param {any} memory
+   * @param {number} now
+   */
+  recall(memory, now) {
+    if (!this.climbs) return;
+    /** @param {unknown} value @param {number} from @param {number} to @returns {number|null} */
+    const number = (value, from, to) => (typeof value === "number" && value >= from ? Math.floor(Math.min(value, to)) : null);
+    const given = memory?.v === 1 ? memory : {};
+    // A clock that was put back has left attempts in the future.
+    const recent = (/** @type {unknown} */ at) => typeof at === "number" && at > now - BUDGET_MS && at <= now + SAME_ATTEMPT_MS;
+    const attempts = Array.isArray(given.attempts) ? given.attempts.filter(recent).map((/** @type {number} */ at) => Math.floor(at)) : [];
+    const { deaths } = this.#memory;
+    this.#grown(now);
+    this.#memory = {
+      v: 1,
+      attempts,
+      strikes: number(given.strikes, 0, 2) ?? 0,
+      until: number(given.until, -NEVER, now + TERM_MAX_MS),
+      term: number(given.term, TERM_MS, TERM_MAX_MS) ?? TERM_MS,
+      deaths: number(given.deaths, 0, 3) ?? 0,
+      life: number(given.life, 0, LIVED_MS),
+      rest: number(given.rest, -NEVER, now + REST_MS),
+      pollUntil: number(given.pollUntil, -NEVER, now + STREAM_BUFFERED_MS),
+    };
+    if (this.#memory.deaths > deaths) this.#diedAt = now;
+    this.#sort();
+    // The other tab could not know what we have just written. What it has left out as too old stays out, or this had no end.
+    const full = this.#memory.attempts.length === ATTEMPTS_KEPT;
+    for (const at of this.#own.splice(0).filter(recent)) {
+      if (this.#find(at) >= 0) this.#own.push(at);
+      else if (!full || at > this.#memory.attempts[0]) this.#enter(at);
+    }
+  }
+
+  // ── Within
+
+  get #blank() {
+    const { attempts, strikes, until, deaths, rest, pollUntil } = this.#memory;
+    return !attempts.length && !strikes && !deaths && until === null && rest === null && pollUntil === null;
+  }
+
+  /** @param {number} now */
+  #young(now) {
+    return this.#life !== null && now - this.#life.since < LIVED_MS;
+  }
+
+  /**
+   * A WebSocket that has lived vouches for what was before, and not for what comes.
+   * @param {number} now
+   */
+  #grown(now) {
+    if (!this.#young(now)) this.#life = null;
+  }
+
+  /** @param {number} now */
+  #block(now) {
+    const memory = this.#memory;
+    // Doubled where the attempt at its end has failed; another one changes nothing that was not known.
+    if (memory.until !== null && memory.until <= now) memory.term = Math.min(2 * memory.term, TERM_MAX_MS);
+    memory.until = now + memory.term;
+    memory.strikes = 0;
+  }
+
+  /** @param {number} attempt */
+  #enter(attempt) {
+    this.#own.push(attempt);
+    this.#memory.attempts.push(attempt);
+    this.#sort();
+    this.#news = true;
+  }
+
+  #sort() {
+    const { attempts } = this.#memory;
+    attempts.sort((a, b) => a - b).splice(0, attempts.length - ATTEMPTS_KEPT);
+  }
+
+  /** @param {number} attempt */
+  #find(attempt) {
+    return this.#memory.attempts.findIndex((at) => Math.abs(at - attempt) <= SAME_ATTEMPT_MS);
+  }
+
+  /** Takes the undecided ones out of the memory. */
+  #forgive() {
+    for (const attempt of this.#unanswered.splice(0)) {
+      this.#own = this.#own.filter((at) => at !== attempt);
+      const index = this.#find(attempt);
+      if (index < 0) continue;
+      this.#memory.attempts.splice(index, 1);
+      this.#news = true;
+    }
   }
 }
 
@@ -294,6 +656,11 @@ class Outbox {
     return command;
   }
 
+  /** How many events this session has. */
+  get posted() {
+    return this.acknowledged + this.unacknowledged.length;
+  }
+
   /** What the server has perhaps yet to receive. */
   unacknowledgedBytes() {
     return this.unacknowledged.reduce((sum, command) => sum + command.bytes, 0);
@@ -335,10 +702,16 @@ class Outbox {
 /**
  * @typedef {object} Line
  * @property {number} id
+ * @property {Transport} transport of a stream that is buffered: "poll"
+ * @property {number} openedAt when it was asked to open
  * @property {"opening"|"probing"|"hello"|"live"} phase
  * @property {number} phaseAt start of the phase
  * @property {boolean} resuming its hello asked for our session
  * @property {WireEvent} [auth]
+ * @property {number} listenAt HTTP: when it began to listen, the last time
+ * @property {number} wait ms, of the poll
+ * @property {boolean} spoke something came to the one who listens
+ * @property {number} wordBy by then the stream has to have said something
  */
 /**
  * @typedef {object} Topic one subscription
@@ -358,6 +731,9 @@ class Outbox {
  * to replace it because main is suspect or the server says goaway. A rival asks `probe` first. Whoever speaks first
  * wins: main speaks, the rival is dropped and the server never noticed; the rival speaks, main is dropped *before* the
  * session is moved by hello, so that nothing is taken from main that the server will repeat on the rival.
+ *
+ * A round is one try for a line, on one transport and then, if that one fails or does not answer, on the other. What it
+ * starts with, the ladder says. A WebSocket that is tried beside a working fallback is a rival too, and probes.
  */
 export class ConnectionMachine {
   /** @type {State} */
@@ -368,6 +744,7 @@ export class ConnectionMachine {
   #outbox;
   #roundTrip = new RoundTrip();
   #liveness = new Liveness();
+  #ladder;
   #counts = { attempts: 0, races: 0, resumed: 0, sessions: 0, duplicates: 0, gaps: 0 };
 
   /** @type {Action[]} */
@@ -394,7 +771,15 @@ export class ConnectionMachine {
   #attemptAt = NEVER;
   #attemptNotBefore = 0; // the server's advice, which no doubt may shorten
   #raceNotBefore = 0;
-  #moving = false; // the server said goaway
+  /** @type {"goaway"|"deaf"|null} main works, and yet the session is to move */
+  #moving = null;
+  /** @type {"fallback"|"websocket"|null} whose turn it is in this round when what is tried fails */
+  #next = null;
+  /** @type {[number, number]|undefined} of the server, in this round */
+  #advice;
+  #climbDue = NEVER; // from when on a WebSocket may be tried beside the fallback
+  #climbAt = NEVER; // and when it will
+  #waitCap = NEVER; // ms; longer polls are cut by somebody
   #liveAt = 0; // when the last hello was answered
   #forgiven = false; // a late timer was excused, and nothing was heard since
   #reauthenticate = false;
@@ -412,10 +797,12 @@ export class ConnectionMachine {
       connectTimeout = 10_000,
       queueBytes = 1_048_576,
       maxAttempts = Infinity,
+      transports = ["websocket", "stream", "poll"],
     } = options;
     this.#options = { client, credentials, connectTimeout, maxAttempts };
     this.#backoff = new Backoff(random);
     this.#outbox = new Outbox(queueBytes);
+    this.#ladder = new Ladder(transports);
   }
 
   /** @param {Input} input @param {number} now @returns {Action[]} */
@@ -430,23 +817,42 @@ export class ConnectionMachine {
       case "message": this.#message(input); break;
       case "opened": this.#opened(input); break;
       case "receive": this.#receive(input); break;
+      case "heard": this.#spoken(input.line); break;
+      case "cut": this.#cut(input.line); break;
       case "closed": this.#closed(input); break;
       case "timer": this.#timer(); break;
       case "hidden": case "shown": this.#page(input.type); break;
       case "offline": case "online": this.#network(input.type); break;
       case "doubt": this.#doubt("doubt"); break;
+      case "changed":
+        this.#ladder.ask(now);
+        this.#doubt("doubt");
+        break;
+      case "probe":
+        this.#ladder.ask(now);
+        this.#planClimb(0);
+        break;
+      case "memory": this.#ladder.recall(input.memory, now); break;
     }
+    this.#planClimb(STAGGER_MS);
+    const memory = this.#ladder.news();
+    if (memory !== undefined) this.#do({ type: "remember", memory });
     this.#arm();
     return this.#actions;
   }
 
   stats() {
+    const transport = this.#live ? /** @type {Line} */ (this.#main).transport : null;
+    const blockedUntil = this.#ladder.blockedUntil(this.#now);
     return {
       ...this.#counts,
+      transport,
+      websocket: /** @type {WebSocketStanding} */ (transport === "websocket" ? "works" : this.#ladder.verdict(this.#now)),
+      blockedUntil: transport === "websocket" ? null : blockedUntil,
       state: this.state,
       session: this.#session,
       received: this.#received,
-      sent: this.#outbox.acknowledged + this.#outbox.unacknowledged.length,
+      sent: this.#outbox.posted,
       queuedBytes: this.#outbox.bytes,
       srtt: this.#roundTrip.srtt === null ? null : Math.round(this.#roundTrip.srtt),
     };
@@ -504,8 +910,9 @@ export class ConnectionMachine {
     if (this.#main) this.#letGo(this.#main, 1000);
     this.#main = this.#rival = this.#session = null;
     this.#attemptAt = NEVER;
-    this.#moving = false;
+    this.#moving = null;
     this.#attemptNotBefore = this.#ghosts = 0;
+    this.#ladder.left();
     if (error) this.#do(error);
     this.#become("closed", reason);
     for (const message of this.#withdraw()) {
@@ -574,10 +981,10 @@ export class ConnectionMachine {
     if (this.#live || (this.#main?.phase === "hello" && !this.#main.resuming)) this.#write(command);
   }
 
-  /** @param {Command} command */
-  #write(command) {
+  /** @param {Command} command @param {number} [number] in the session; the last one's if absent */
+  #write(command, number = this.#outbox.posted) {
     const line = /** @type {Line} */ (this.#main);
-    this.#do({ type: "send", line: line.id, text: command.text });
+    this.#do({ type: "send", line: line.id, text: command.text, seq: line.transport === "websocket" ? undefined : number });
     if (this.#countAt === NEVER) this.#wantCount();
   }
 
@@ -624,17 +1031,106 @@ export class ConnectionMachine {
 
   // ── Lines
 
-  /** Opens a line: main, or a rival beside a live main. */
+  /** A round begins: for a main, or for a rival beside a live main. */
   #attempt() {
     this.#attemptAt = NEVER;
+    if (this.#main && !this.#moving) this.#counts.races++;
+    this.#round(this.#ladder.start(this.#now, this.#live && this.#liveness.suspectAt !== null));
+  }
+
+  /** @param {Transport} transport that it starts with */
+  #round(transport) {
+    this.#advice = undefined;
+    if (transport === "websocket") this.#next = this.#ladder.fallback(this.#now) ? "fallback" : null;
+    else this.#next = this.#ladder.desperate ? "websocket" : null;
+    this.#open(transport);
+  }
+
+  /** @returns {boolean} whether there is another transport to be tried in this round; then it is */
+  #tryNext() {
+    const next = this.#next;
+    this.#next = null;
+    if (next) this.#open((next === "fallback" && this.#ladder.fallback(this.#now)) || "websocket", next === "websocket");
+    return next !== null;
+  }
+
+  /** @param {Transport} transport @param {boolean} [desperate] a WebSocket because the fallback has failed */
+  #open(transport, desperate = false) {
+    const now = this.#now;
     this.#counts.attempts++;
     /** @type {Line} */
-    const line = { id: ++this.#lastLine, phase: "opening", phaseAt: this.#now, resuming: false };
-    if (this.#main) {
+    const line = {
+      id: ++this.#lastLine, transport, openedAt: now, phase: "opening", phaseAt: now, resuming: false,
+      listenAt: NEVER, wait: 0, spoke: false, wordBy: NEVER,
+    };
+    if (this.#main) this.#rival = line;
+    else this.#main = line;
+    if (transport === "websocket") this.#ladder.opened(now, desperate);
+    this.#do({ type: "open", line: line.id, transport });
+  }
+
+  /**
+   * Until when the WebSocket that is tried has to answer, or the fallback gets its turn. Beside a fallback that carries
+   * the session it has all the time of a line.
+   */
+  #fallbackAt() {
+    const line = this.#trying();
+    return line && this.#next === "fallback" && !this.#calm ? line.openedAt + FALLBACK_MS : NEVER;
+  }
+
+  /** @returns {Line|null} the WebSocket that has not answered */
+  #trying() {
+    for (const line of [this.#main, this.#rival]) if (line?.transport === "websocket" && line.phase !== "live") return line;
+    return null;
+  }
+
+  /** The fallback carries the session, and nothing speaks against it. */
+  get #calm() {
+    return this.#live && this.#main?.transport !== "websocket" && this.#liveness.suspectAt === null && !this.#moving;
+  }
+
+  /** @param {Line} line the WebSocket that has not answered */
+  #fallBack(line) {
+    if (line === this.#rival) {
+      this.#letGo(line);
+      this.#gone(line);
+      this.#rival = null;
+    } else if (line.phase === "opening") {
+      // Nothing was said on it. If it opens later, it probes.
       this.#rival = line;
-      if (!this.#moving) this.#counts.races++;
-    } else this.#main = line;
-    this.#do({ type: "open", line: line.id, transport: "websocket" });
+      this.#main = null;
+    }
+    this.#tryNext();
+  }
+
+  /**
+   * What the end of a line says about its transport.
+   * @param {Line} line
+   * @param {boolean} [abnormal] nobody said why
+   */
+  #gone(line, abnormal = true) {
+    if (line.transport === "websocket") {
+      if (line.phase === "live") this.#ladder.ended(this.#now, abnormal && this.#moving !== "goaway");
+      else this.#ladder.failed();
+      if (this.#calm) this.#ladder.works(this.#now);
+    } else if (line.transport === "stream" && line.phase === "live" && this.#liveness.suspectAt !== null) {
+      this.#ladder.poll(this.#now + STREAM_DIED_MS);
+    }
+  }
+
+  /**
+   * While the fallback carries the session: when to try a WebSocket beside it. Tabs that wait for the same moment do not
+   * try together, for the memory tells each how it went with the one before.
+   * @param {number} stagger ms
+   */
+  #planClimb(stagger) {
+    const free = this.#calm && !this.#rival && !this.#offline && this.#attemptAt === NEVER;
+    const due = free ? this.#ladder.due : NEVER;
+    if (due === this.#climbDue && stagger) return;
+    this.#climbDue = due;
+    if (due > this.#now) stagger = STAGGER_MS; // the app's own wish waits with all others
+    const from = Math.max(due, this.#now);
+    this.#climbAt = due === NEVER ? NEVER : this.#backoff.between(from, from + stagger);
   }
 
   /** @param {Line} line @param {Line["phase"]} phase */
@@ -672,7 +1168,8 @@ export class ConnectionMachine {
 
   /** @param {Line} line @param {WireEvent} event not counted */
   #sendEvent(line, event) {
-    this.#do({ type: "send", line: line.id, text: JSON.stringify(event) });
+    const seq = line.transport === "websocket" || line.phase !== "live" ? undefined : this.#outbox.posted + 1;
+    this.#do({ type: "send", line: line.id, text: JSON.stringify(event), seq });
   }
 
   /** @param {Line} line */
@@ -712,6 +1209,7 @@ export class ConnectionMachine {
       if (event.code === "unknown_session") this.#session = null;
       this.#error("hello_refused", "The server refused hello.", event);
       this.#letGo(line);
+      this.#refused(line);
       return this.#lost(line, "hello_refused", this.#backoff.range(event.retry_after));
     }
     const resumed = line.resuming && event.resumed === true;
@@ -719,6 +1217,7 @@ export class ConnectionMachine {
       this.#badCount(event);
       this.#session = null;
       this.#letGo(line);
+      this.#refused(line);
       return this.#lost(line, "bad_count");
     }
     const { interval, hidden_interval, timeout } = event.heartbeat ?? {};
@@ -726,6 +1225,14 @@ export class ConnectionMachine {
     liveness.visible = milliseconds(interval, liveness.visible);
     liveness.hidden = milliseconds(hidden_interval, liveness.hidden);
     liveness.timeout = milliseconds(timeout, liveness.timeout);
+    liveness.slack = 0;
+    if (line.transport === "websocket") {
+      this.#ladder.answered(this.#now);
+      liveness.visible = Math.min(liveness.visible, this.#ladder.quiet);
+      liveness.hidden = Math.min(liveness.hidden, this.#ladder.quiet);
+      if (this.#rival) this.#letGo(this.#rival);
+      this.#rival = null;
+    } else this.#ladder.works(this.#now);
     this.#backoff.spread = milliseconds(event.spread, this.#backoff.spread);
     this.#roundTrip.sample(this.#now - line.phaseAt);
     liveness.heard(this.#now, true);
@@ -742,7 +1249,7 @@ export class ConnectionMachine {
     if (resumed) {
       if (this.#reauthenticate && line.auth) this.#outbox.post(command("auth", line.auth), true);
       this.#reauthenticate = false;
-      for (const command of this.#outbox.unacknowledged) this.#write(command);
+      this.#outbox.unacknowledged.forEach((command, index) => this.#write(command, this.#outbox.acknowledged + index + 1));
     } else if (line.resuming) this.#beginSession(line);
     this.#wantCount();
   }
@@ -755,7 +1262,18 @@ export class ConnectionMachine {
     const objections = line === this.#main ? this.#judge(code, reason) : 0;
     if (objections === null) return;
     this.#haunt(line);
-    this.#lost(line, "line_closed", advice, objections);
+    const spoke = code >= 4000 && code !== 4009;
+    if (spoke && line.phase !== "live") this.#refused(line);
+    this.#lost(line, "line_closed", advice, objections, !spoke && code !== 1000 && code !== 1001);
+  }
+
+  /**
+   * The server itself does not want us, so it is no use to come by another transport.
+   * @param {Line} line
+   */
+  #refused(line) {
+    this.#next = null;
+    if (line.transport === "websocket") this.#ladder.passed();
   }
 
   /**
@@ -811,21 +1329,33 @@ export class ConnectionMachine {
   }
 
   /**
-   * A line is gone: go on with the rival, or try again.
+   * A line is gone: go on with the other one, or with the other transport, or try again.
    * @param {Line} line @param {string} reason @param {[number, number]} [advice] @param {number} [objections] failures at least
+   * @param {boolean} [abnormal] nobody said why
    */
-  #lost(line, reason, advice, objections = 0) {
+  #lost(line, reason, advice, objections = 0, abnormal = true) {
+    const live = line.phase === "live";
+    if (!live) advice = this.#advice = advice ?? this.#advice;
     if (line === this.#rival) {
       this.#rival = null;
+      this.#gone(line);
+      // Main is well, or it is still being tried.
+      if (this.#calm || !this.#live || this.#tryNext()) return;
+      this.#ladder.away();
       this.#backoff.failures++;
       return this.#schedule(false, advice);
     }
-    // A dead line was suspect before: the failures are those of that race.
-    if (reason !== "dead") this.#backoff.failures = this.#wasUseful() ? objections : this.#backoff.failures + 1;
+    const useful = this.#wasUseful();
+    this.#gone(line, abnormal);
     this.#main = this.#rival;
     this.#rival = null;
+    // The round goes on.
+    if (!live && (this.#main || this.#tryNext())) return;
+    if (!live || (line.transport !== "websocket" && !line.spoke)) this.#ladder.away();
+    // A dead line was suspect before: the failures are those of that race.
+    if (reason !== "dead") this.#backoff.failures = useful ? objections : this.#backoff.failures + 1;
     const moving = this.#moving;
-    this.#moving = false;
+    this.#moving = null;
     if (this.#main) return this.#become("reconnecting", reason);
     const { failures } = this.#backoff;
     if (failures >= this.#options.maxAttempts) {
@@ -860,12 +1390,13 @@ export class ConnectionMachine {
   #receive({ line: id, text }) {
     const line = this.#line(id);
     if (!line) return;
-    if (line.phase === "live") this.#heard();
     /** @type {WireEvent|undefined} */
     let event;
     try {
       event = JSON.parse(text);
     } catch {}
+    // On HTTP a count answers what was sent, and says nothing about the way down.
+    if (line.phase === "live" && (line.transport === "websocket" || event?.event !== "ack")) this.#heard();
     if (typeof event !== "object" || event === null) {
       // It was sent as an event, so it counts as one.
       this.#do({ type: "error", code: "unreadable", error: "The server sent what is not an event." });
@@ -881,7 +1412,12 @@ export class ConnectionMachine {
         return;
       case "live":
         switch (event.event) {
-          case "hello": case "probe": case "ping": return;
+          case "hello":
+            if (line.transport === "websocket" || event.status !== "error") return;
+            this.#session = null; // the server does not know it any more
+            this.#letGo(line);
+            return this.#lost(line, "line_closed");
+          case "probe": case "ping": return;
           case "pong": return this.#pong(event);
           case "ack": return this.#acknowledged(event);
           case "goaway": return this.#goaway(event);
@@ -892,12 +1428,24 @@ export class ConnectionMachine {
   }
 
   #heard() {
+    const line = /** @type {Line} */ (this.#main);
+    if (line.listenAt < NEVER && !line.spoke) {
+      line.spoke = true;
+      line.wordBy = NEVER;
+      this.#ladder.carries();
+    }
     this.#forgiven = false;
     if (!this.#liveness.heard(this.#now) || this.#moving) return;
     // A false alarm: it has cost one connection, and the server's session was never touched.
     this.#attemptAt = NEVER;
-    if (!this.#rival) return;
-    this.#letGo(this.#rival);
+    const rival = this.#rival;
+    if (line.transport === "websocket") this.#ladder.passed();
+    else {
+      this.#ladder.works(this.#now);
+      if (rival?.transport === "websocket") return; // we want that one anyway
+    }
+    if (!rival) return;
+    this.#letGo(rival);
     this.#rival = null;
     this.#raceNotBefore = this.#now + RACE_PAUSE_MS;
   }
@@ -907,15 +1455,76 @@ export class ConnectionMachine {
    * @param {Line} rival
    */
   #move(rival) {
+    const main = /** @type {Line} */ (this.#main);
     if (rival === this.#rival) {
       if (this.#wasUseful()) this.#backoff.failures = 0;
-      else if (!this.#moving) this.#backoff.failures++;
-      this.#letGo(/** @type {Line} */ (this.#main));
+      else if (this.#live && this.#liveness.suspectAt !== null && !this.#moving) this.#backoff.failures++;
+      this.#gone(main);
+      this.#letGo(main);
       this.#main = rival;
       this.#rival = null;
-      this.#moving = false;
+      this.#moving = null;
     }
     this.#hello(rival);
+  }
+
+  // ── Listening, on HTTP
+
+  /**
+   * Begins to listen, and tells what was received so far.
+   * @param {Line} line
+   * @param {boolean} [anew] it was cut, and not because nothing lives there
+   */
+  #listen(line, anew = false) {
+    const liveness = this.#liveness;
+    const first = line.listenAt === NEVER;
+    // What has happened since it was opened may speak against streams.
+    if (first) line.transport = this.#ladder.fallback(this.#now) ?? line.transport;
+    const { id, transport } = line;
+    let wait;
+    liveness.slack = transport === "stream" ? STREAM_SLACK_MS : 0;
+    if (transport === "poll") {
+      line.wait = Math.min(liveness.interval, this.#waitCap);
+      wait = line.wait / 1000;
+      // The answer is the sign of life. Only what was heard, or a shorter wait, gives it new time.
+      if (anew || liveness.askedAt === null) liveness.asked(this.#now, line.wait + this.#roundTrip.wait(), liveness.doubted);
+    } else if (first) line.wordBy = this.#now + FIRST_WORD_MS;
+    line.listenAt = this.#now;
+    this.#do({ type: "listen", line: id, transport, received: this.#received, wait });
+    this.#told();
+  }
+
+  /**
+   * A comment, or the end of an answer.
+   * @param {number} id
+   */
+  #spoken(id) {
+    const line = this.#main;
+    if (line?.id !== id || line.phase !== "live") return;
+    this.#heard();
+    if (line.transport === "poll" || line.listenAt === NEVER) this.#listen(line);
+  }
+
+  /** @param {number} id */
+  #cut(id) {
+    const line = this.#main;
+    if (line?.id !== id || line.phase !== "live") return;
+    const age = this.#now - line.listenAt;
+    if (line.transport === "stream" && !line.spoke && this.#ladder.polls) return this.#listenByPoll(line);
+    if (age < CUT_MS) {
+      this.#letGo(line);
+      return this.#lost(line, "line_closed");
+    }
+    const early = line.transport === "poll" && age < line.wait;
+    if (early) this.#waitCap = Math.max(CUT_MS, Math.floor(0.7 * age));
+    this.#listen(line, early);
+  }
+
+  /** @param {Line} line a stream of which nothing comes */
+  #listenByPoll(line) {
+    line.transport = "poll";
+    line.wordBy = NEVER;
+    this.#listen(line);
   }
 
   /** @param {WireEvent} event */
@@ -948,7 +1557,7 @@ export class ConnectionMachine {
     const [from, to] = this.#backoff.range(event.retry_after) ?? [0, this.#backoff.spread];
     const at = this.#now + this.#backoff.between(from, to);
     this.#do({ type: "goaway", at, event });
-    this.#moving = true;
+    this.#moving = "goaway";
     if (this.#wasUseful()) this.#backoff.failures = 0;
     if (!this.#rival) this.#attemptAt = this.#attemptNotBefore = at;
   }
@@ -958,7 +1567,9 @@ export class ConnectionMachine {
    * @param {number} bytes its UTF-16 length, near enough for a threshold
    */
   #count(bytes) {
-    if (this.#received++ === this.#acked) this.#ackAt = this.#now + this.#liveness.interval;
+    const first = this.#received++ === this.#acked;
+    if (this.#main?.transport === "poll") return; // the next one tells it
+    if (first) this.#ackAt = this.#now + this.#liveness.interval;
     this.#ackBytes += bytes;
     if (this.#received - this.#acked >= ACK_EVENTS || this.#ackBytes >= ACK_BYTES) this.#sendAck();
   }
@@ -1049,7 +1660,8 @@ export class ConnectionMachine {
     const woken = late && !this.#forgiven;
     if (woken) {
       this.#forgiven = true;
-      this.#pongBy = NEVER;
+      this.#pongBy = this.#climbDue = this.#climbAt = NEVER;
+      if (this.#main && this.#main.wordBy < NEVER) this.#main.wordBy = this.#now + FIRST_WORD_MS;
       this.#doubt("late_timer");
     }
     for (const line of [this.#rival, this.#main]) {
@@ -1057,8 +1669,12 @@ export class ConnectionMachine {
       this.#letGo(line);
       this.#lost(line, "connect_timeout");
     }
+    if (this.#now >= this.#fallbackAt() && !this.#offline) this.#fallBack(/** @type {Line} */ (this.#trying()));
     if (this.#live) this.#heartbeatDue();
     if (this.#now >= this.#attemptAt && !this.#offline) this.#attempt();
+    this.#planClimb(STAGGER_MS);
+    if (this.#now >= this.#climbAt) this.#round("websocket");
+    if (this.#now >= this.#ladder.livedAt) this.#ladder.lived();
     if (woken) this.#hasten("late_timer");
   }
 
@@ -1073,6 +1689,10 @@ export class ConnectionMachine {
   #heartbeatDue() {
     const line = /** @type {Line} */ (this.#main);
     if (!this.#offline) {
+      if (this.#now >= line.wordBy && this.#ladder.polls) {
+        this.#ladder.poll(this.#now + STREAM_BUFFERED_MS);
+        this.#listenByPoll(line);
+      }
       switch (this.#liveness.due(this.#now)) {
         case "ping":
           this.#sendPing();
@@ -1102,7 +1722,7 @@ export class ConnectionMachine {
   #deaf() {
     this.#pongBy = NEVER;
     if (this.#rival) return;
-    this.#moving = true;
+    this.#moving = "deaf";
     this.#attemptAt = this.#now;
   }
 
@@ -1137,6 +1757,7 @@ export class ConnectionMachine {
 
   /** @param {"offline"|"online"} type */
   #network(type) {
+    if (this.#offline && type === "online") this.#ladder.ask(this.#now);
     this.#offline = type === "offline";
     if (!this.#offline) this.#doubt(type);
     else if (!this.#main && this.state === "reconnecting") this.#become("suspended", type);
@@ -1153,8 +1774,12 @@ export class ConnectionMachine {
       const { askedAt, doubted } = this.#liveness;
       if (askedAt === null || !doubted || this.#now - askedAt >= WAIT_MIN_MS) this.#sendPing(true);
     } else if (line && this.#now - line.phaseAt >= STALE_ATTEMPT_MS) {
-      this.#letGo(line);
-      this.#main = null;
+      for (const stale of [this.#rival, line]) {
+        if (!stale) continue;
+        this.#letGo(stale);
+        this.#gone(stale);
+      }
+      this.#main = this.#rival = null;
       this.#attemptAt = this.#now;
       this.#hasten(reason);
     } else this.#hasten(reason);
@@ -1178,9 +1803,9 @@ export class ConnectionMachine {
    */
   #arm() {
     let at = Math.min(this.#patience(this.#main), this.#patience(this.#rival));
-    if (this.#live) at = Math.min(at, this.#ackAt);
-    if (this.#live && !this.#offline) at = Math.min(at, this.#liveness.next(), this.#countAt, this.#pongBy);
-    if (!this.#offline) at = Math.min(at, this.#attemptAt);
+    if (this.#live) at = Math.min(at, this.#ackAt, this.#climbAt, this.#ladder.livedAt);
+    if (this.#live && !this.#offline) at = Math.min(at, this.#liveness.next(), this.#countAt, this.#pongBy, this.#main?.wordBy ?? NEVER);
+    if (!this.#offline) at = Math.min(at, this.#attemptAt, this.#fallbackAt());
     if (at === NEVER ? this.#timerAt === NEVER : this.#timerAt <= at) return;
     this.#timerAt = at;
     this.#do({ type: "timer", at: at === NEVER ? null : at });
@@ -1211,13 +1836,289 @@ function positionOf({ position }) {
 
 /* ── 2. The driver ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+const ignore = () => {};
+const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
+const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
+const SLOTS = 4; // A browser has six connections to a host over HTTP/1.1, for all tabs together: two are left to the app.
+const SHORT_POLL_MS = 1_000; // between the polls of a page without a slot
+const HIDDEN_SHORT_POLL_MS = 5_000;
+
+/** Requests to listen. One that was given up may arrive behind its successor, and the gateway tells by the number that it is stale. */
+let listens = 0;
+
+/** @typedef {{type: string, [field: string]: unknown}} LineInput an input of the machine, without its line */
+
+/**
+ * A line over HTTP: short requests for what we send, and one that stays open for what we hear. URLs are written to logs:
+ * the secret is in a header.
+ */
+class HTTPLine {
+  /** @type {Record<string, string>|undefined} the app's */
+  headers;
+  /** @type {{text: string, seq?: number}[]} */
+  #queue = [];
+  #sending = false;
+  #path = ""; // of our session, from the moment that it has a name
+  #secret = "";
+  #posts = new AbortController();
+  #listening = new AbortController();
+  /** @type {(() => void)|null} gives the slot back that we have */
+  #release = null;
+  #wake = ignore; // ends the pause between two short polls
+  #options;
+  #tell;
+
+  /**
+   * @param {object} options
+   * @param {string} options.url of /session
+   * @param {typeof fetch} options.fetch
+   * @param {RequestCredentials} options.credentials
+   * @param {() => number} options.received the machine's count
+   * @param {(input: LineInput) => void} options.tell
+   */
+  constructor(options) {
+    this.#options = options;
+    this.#tell = options.tell;
+  }
+
+  /** @param {string} text @param {number} [seq] */
+  send(text, seq) {
+    this.#queue.push({ text, seq });
+    if (!this.#sending) this.#flush();
+  }
+
+  close() {
+    this.#posts.abort();
+    this.#listening.abort();
+    this.#release?.();
+    this.#release = null;
+    this.#wake();
+  }
+
+  /** @param {number} code @param {string} reason @param {number} [retryAfter] */
+  #end(code, reason, retryAfter) {
+    this.close();
+    this.#tell({ type: "closed", code, reason, retryAfter });
+  }
+
+  #heard() {
+    this.#tell({ type: "heard" });
+  }
+
+  /** @param {unknown} event */
+  #receive(event) {
+    this.#tell({ type: "receive", text: JSON.stringify(event) });
+  }
+
+  async #flush() {
+    this.#sending = true;
+    await null; // What is sent in one turn travels together.
+    while (this.#queue.length) {
+      const { seq } = this.#queue[0];
+      const texts = [];
+      for (let chars = 0; this.#queue.length && chars < BATCH_CHARS; ) {
+        const { text } = /** @type {{text: string}} */ (this.#queue.shift());
+        chars += text.length;
+        texts.push(text);
+      }
+      const batch = `[${texts}]`;
+      const known = this.#path !== "";
+      const ask = () => this.#ask(known ? "/send" : "", known ? `{"seq":${seq},"events":${batch}}` : batch, this.#posts.signal);
+      let answer;
+      try {
+        // The server knows a batch by its number, so it may be repeated. What opens a session has none.
+        answer = await (known ? ask().catch(ask) : ask());
+      } catch (error) {
+        return this.#end(1006, String(error));
+      }
+      if (this.#posts.signal.aborted) return;
+      for (const event of known ? [{ event: "ack", received: answer?.received }] : [answer].flat()) {
+        if (event?.event === "hello" && event.status === "ok") {
+          const [handle, secret] = String(event.session).split(".");
+          this.#path = "/" + handle;
+          this.#secret = secret;
+        }
+        this.#receive(event);
+      }
+      if (!known) this.#heard(); // That was all: now it is known from where to listen.
+      this.#wake(); // There may be a reply.
+    }
+    this.#sending = false;
+  }
+
+  /**
+   * A newer request to listen ends an older one.
+   * @param {{transport: string, received: number, wait?: number}} action
+   */
+  async listen({ transport, received, wait = 0 }) {
+    this.#listening.abort();
+    const { signal } = (this.#listening = new AbortController());
+    try {
+      // Without a slot we poll and hang up, again and again. A stream is still one to the machine.
+      while (!(await this.#hasSlot(signal))) {
+        await this.#poll(received, 0, signal);
+        if (transport === "stream") this.#heard();
+        await this.#pause();
+        signal.throwIfAborted();
+        if (transport === "poll") return this.#heard();
+        received = this.#options.received();
+      }
+      if (transport === "stream") return await this.#stream(received, signal);
+      await this.#poll(received, wait, signal);
+      this.#heard();
+    } catch {
+      if (!signal.aborted) this.#tell({ type: "cut" });
+    }
+  }
+
+  /** @param {AbortSignal} signal */
+  async #hasSlot(signal) {
+    if (this.#release) return true;
+    const release = await takeSlot(this.#options.url);
+    if (signal.aborted) release?.();
+    signal.throwIfAborted();
+    this.#release = release;
+    return release !== null;
+  }
+
+  #pause() {
+    return new Promise((resolve) => {
+      const hidden = globalThis.document?.visibilityState === "hidden";
+      const timer = setTimeout(resolve, hidden ? HIDDEN_SHORT_POLL_MS : SHORT_POLL_MS);
+      this.#wake = () => resolve(clearTimeout(timer));
+    });
+  }
+
+  /** @param {number} received @param {number} wait @param {AbortSignal} signal */
+  async #poll(received, wait, signal) {
+    const { events, close } = await this.#ask("/poll", JSON.stringify({ received, wait, number: ++listens }), signal);
+    for (const event of events) {
+      // A newer request is given the rest.
+      signal.throwIfAborted();
+      this.#receive(event);
+    }
+    signal.throwIfAborted();
+    if (close) this.#end(close.code, close.reason);
+    signal.throwIfAborted();
+  }
+
+  /** @param {number} received @param {AbortSignal} signal */
+  async #stream(received, signal) {
+    const { headers, body } = await this.#fetch(`/stream?received=${received}&number=${++listens}`, undefined, signal);
+    if (!headers.get("content-type")?.startsWith("text/event-stream")) throw new Error("No event stream.");
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
+    let type = "";
+    let data = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) throw new Error("The stream has ended.");
+      const text = decoder.decode(value, { stream: true });
+      rest += text;
+      if (text.includes("\n")) {
+        const lines = rest.split(/\r?\n/);
+        rest = /** @type {string} */ (lines.pop());
+        for (const line of lines) {
+          signal.throwIfAborted();
+          const [, field, content] = /^(\w*): ?(.*)/s.exec(line) ?? [];
+          if (field === "") this.#heard();
+          if (field === "event") type = content;
+          if (field === "data") data += content;
+          if (line) continue;
+          if (type === "close") {
+            const { code, reason } = JSON.parse(data);
+            return this.#end(code, reason);
+          }
+          if (data && !type) this.#tell({ type: "receive", text: data });
+          type = data = "";
+        }
+      }
+      if (rest.length > STREAM_LINE_CHARS) throw new Error("A line of the stream is too long.");
+    }
+  }
+
+  /** @param {string} path @param {string} body @param {AbortSignal} signal */
+  async #ask(path, body, signal) {
+    return (await this.#fetch(path, body, signal)).json();
+  }
+
+  /**
+   * Throws where the gateway has not spoken, and where it has ended the line.
+   * @param {string} path @param {string|undefined} body @param {AbortSignal} signal
+   */
+  async #fetch(path, body, signal) {
+    const { fetch, url, credentials } = this.#options;
+    const headers = new Headers(this.headers);
+    if (body) headers.set("Content-Type", "application/json");
+    if (this.#path) headers.set("Authorization", `Holdfast ${this.#secret}`);
+    // A portal's redirect must not be given the headers.
+    const more = /** @type {const} */ ({ cache: "no-store", redirect: "error", credentials, signal });
+    const response = await fetch(url + this.#path + path, { method: body ? "POST" : "GET", headers, body, ...more });
+    const { ok, status } = response;
+    if (ok) return response;
+    const code = /** @type {Record<number, number>} */ ({ 413: 1009, 429: 4029, 503: 1006 })[status];
+    if (code) this.#end(code, `HTTP ${status}`, retryAfterOf(response.headers));
+    else {
+      const event = await response.json();
+      // Another 409 is about the count: a new line will bring both sides together.
+      if (event.code === "replaced") this.#end(4000, event.error);
+      if (event.event === "hello") {
+        this.#receive(event);
+        this.#end(1006, event.error);
+      }
+    }
+    throw new Error(`HTTP ${status}`);
+  }
+}
+
+/** @param {Headers} headers @returns {number|undefined} seconds */
+function retryAfterOf(headers) {
+  const value = headers.get("retry-after");
+  if (!value) return undefined;
+  if (!isNaN(+value)) return +value;
+  // By the server's own clock, where it shows it.
+  return Math.max(0, Date.parse(value) - (Date.parse(headers.get("date") ?? "") || Date.now())) / 1000;
+}
+
+/**
+ * One of the few connections that the tabs of a browser share, if one is free.
+ * @param {string} url
+ * @returns {Promise<(() => void)|null>} gives it back
+ */
+async function takeSlot(url) {
+  const locks = globalThis.navigator?.locks;
+  if (!locks) return ignore;
+  for (let slot = 1; slot <= SLOTS; slot++) {
+    /** @type {(() => void)|null} */
+    const release = await new Promise((resolve) => {
+      const name = `holdfast:slot:${new URL(url).origin}:${slot}`;
+      const hold = (/** @type {unknown} */ lock) => (lock ? new Promise((done) => resolve(() => done(null))) : resolve(null));
+      locks.request(name, { ifAvailable: true }, hold).catch(() => resolve(ignore)); // A page without an origin has no locks.
+    });
+    if (release) return release;
+  }
+  return null;
+}
+
+/**
+ * What is remembered, with all times moved: a page's own clock means nothing to another page, the time of day does.
+ * @param {any} memory
+ * @param {number} by
+ */
+function shifted(memory, by) {
+  const move = (/** @type {unknown} */ time) => (typeof time === "number" ? Math.round(time + by) : null);
+  const { attempts, until, rest, pollUntil } = memory;
+  return { ...memory, attempts: attempts.map(move), until: move(until), rest: move(rest), pollUntil: move(pollUntil) };
+}
+
 /**
  * Carries out what the machine wants with lines, and tells it what happens to them.
- * A line that was let go is forgotten: whatever its socket still does finds no handler.
+ * A line that was let go is forgotten: whatever it still does finds no handler.
  */
-class Driver {
-  /** @type {Map<number, WebSocket>} */
-  #sockets = new Map();
+export class Driver {
+  /** @type {Map<number, any>} WebSockets and HTTPLines; each has the `headers` of its attempt */
+  #lines = new Map();
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
   /** @type {Action[]} */
@@ -1227,20 +2128,27 @@ class Driver {
   #attached = null;
   #machine;
   #options;
+  #storage;
+  #key;
 
   /**
    * @param {ConnectionMachine} machine
    * @param {object} options
    * @param {string} options.url
    * @param {typeof WebSocket} options.WebSocket
+   * @param {typeof fetch} options.fetch
+   * @param {boolean} options.withCredentials
+   * @param {MemoryStorage|null|undefined} options.storage
    * @param {() => number} options.now
-   * @param {(() => Promise<WireEvent>)|undefined} options.authenticate
+   * @param {() => Promise<{auth?: WireEvent, headers?: Record<string, string>}>} options.prepare an attempt
    * @param {(action: Action) => void} options.perform actions that are not about lines
    * @param {(error: HoldfastError) => void} options.report
    */
   constructor(machine, options) {
     this.#machine = machine;
     this.#options = options;
+    this.#storage = options.storage;
+    this.#key = "holdfast:" + new URL(httpURL(options.url)).origin;
   }
 
   now() {
@@ -1266,13 +2174,11 @@ class Driver {
   /** @param {Action} action */
   #perform(action) {
     switch (action.type) {
-      case "open": return this.#open(action.line);
+      case "open": return this.#open(action);
       case "close": return this.#close(action);
-      case "send":
-        try {
-          this.#sockets.get(action.line)?.send(action.text);
-        } catch {} // it is closing, and will say so
-        return;
+      case "send": return this.#send(action);
+      case "listen": return this.#lines.get(action.line)?.listen(action);
+      case "remember": return this.#remember(action.memory);
       case "timer":
         clearTimeout(this.#timer);
         if (action.at !== null) this.#timer = setTimeout(() => this.input({ type: "timer" }), Math.max(0, action.at - this.now()));
@@ -1281,37 +2187,63 @@ class Driver {
     }
   }
 
-  /** @param {number} line */
-  #open(line) {
-    const { url, WebSocket, authenticate, report } = this.#options;
+  /** @param {{line: number, transport: string}} action */
+  #open({ line, transport }) {
+    const { url, WebSocket, fetch, withCredentials, prepare, report } = this.#options;
     /** @param {unknown} error */
     const fail = (error) => {
       this.#close({ line });
       this.input({ type: "closed", line, code: 1006, reason: String(error) });
     };
-    /** @type {WebSocket} */
+    /** @type {any} */
     let socket;
+    /** @param {LineInput} input */
+    const tell = (input) => {
+      if (this.#lines.get(line) !== socket) return;
+      if (input.type === "closed") this.#lines.delete(line);
+      this.input(/** @type {Input} */ ({ ...input, line }));
+    };
     try {
-      socket = new WebSocket(url);
+      socket = transport === "websocket" ? new WebSocket(url) : new HTTPLine({
+        url: new URL("session", httpURL(url)).href,
+        fetch,
+        credentials: withCredentials ? "include" : "same-origin",
+        received: () => this.#machine.stats().received,
+        tell,
+      });
     } catch (error) {
       return fail(error);
     }
-    this.#sockets.set(line, socket);
+    this.#lines.set(line, socket);
     // The credentials are fetched while the line opens. Should they never come, the machine's patience ends.
-    const credentials = (async () => authenticate?.())();
-    credentials.catch((error) => {
-      if (this.#sockets.get(line) !== socket) return;
+    const prepared = prepare();
+    prepared.catch((error) => {
+      if (this.#lines.get(line) !== socket) return;
       report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
       fail(error);
     });
-    socket.onopen = () =>
-      credentials.then((auth) => this.#sockets.get(line) === socket && this.input({ type: "opened", line, auth }), ignore);
-    socket.onmessage = ({ data }) => this.input({ type: "receive", line, text: typeof data === "string" ? data : "" });
-    socket.onclose = ({ code, reason }) => {
-      this.#sockets.delete(line);
-      this.input({ type: "closed", line, code, reason });
+    const opened = (/** @type {Awaited<typeof prepared>} */ { auth, headers }) => {
+      socket.headers = headers;
+      tell({ type: "opened", auth });
     };
+    socket.onopen = () => prepared.then(opened, ignore);
+    if (transport !== "websocket") return socket.onopen(); // There is nothing to connect.
+    socket.onmessage = (/** @type {{data: unknown}} */ { data }) => {
+      tell({ type: "receive", text: typeof data === "string" ? data : "" });
+    };
+    socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => tell({ type: "closed", code, reason });
     socket.onerror = ignore; // close follows
+  }
+
+  /** @param {{line: number, text: string, seq?: number}} action */
+  #send({ line, text, seq }) {
+    const socket = this.#lines.get(line);
+    const headers = socket?.headers;
+    // A WebSocket of a browser cannot send headers, so hello does, on every transport.
+    if (headers && text.startsWith('{"event":"hello"')) text = JSON.stringify({ ...JSON.parse(text), headers });
+    try {
+      socket?.send(text, seq);
+    } catch {} // it is closing, and will say so
   }
 
   /**
@@ -1319,14 +2251,34 @@ class Driver {
    * @param {{line: number, code?: number}} action
    */
   #close({ line, code }) {
-    const socket = this.#sockets.get(line);
+    const socket = this.#lines.get(line);
     if (!socket) return;
-    this.#sockets.delete(line);
+    this.#lines.delete(line);
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = ignore; // `ws` throws where an error finds no handler
     try {
       socket.close(code);
     } catch {}
+  }
+
+  /** What this page or another one has remembered; what cannot be read is nothing. */
+  #recall() {
+    if (!this.#storage) return;
+    let memory = null;
+    try {
+      memory = shifted(JSON.parse(/** @type {string} */ (this.#storage.getItem(this.#key))), this.now() - Date.now());
+    } catch {}
+    this.input({ type: "memory", memory });
+  }
+
+  /** @param {object|null} memory */
+  #remember(memory) {
+    try {
+      if (memory) this.#storage?.setItem(this.#key, JSON.stringify(shifted(memory, Date.now() - this.now())));
+      else this.#storage?.removeItem(this.#key);
+    } catch {
+      this.#storage = null; // Full, or forbidden: only the machine remembers.
+    }
   }
 
   /** What the page and the network tell. A worker has no document, Node has neither. */
@@ -1348,8 +2300,11 @@ class Driver {
     listen(globalThis, "online", () => this.input({ type: "online" }));
     listen(globalThis, "offline", () => this.input({ type: "offline" }));
     // It also fires whenever the measured bandwidth changes, which says nothing about the line.
-    listen(connection, "change", () => before !== (before = network()) && doubt());
+    listen(connection, "change", () => before !== (before = network()) && this.input({ type: "changed" }));
+    // Another tab has learned something. No key: all was cleared.
+    listen(globalThis, "storage", ({ key }) => (key ?? this.#key) === this.#key && this.#recall());
     // What happened while nobody listened.
+    this.#recall();
     this.input({ type: "online" });
     if (document) visibility();
   }
@@ -1359,8 +2314,6 @@ class Driver {
     this.#attached = null;
   }
 }
-
-const ignore = () => {};
 
 /* ── 3. The public API ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -1729,34 +2682,50 @@ export class Subscription extends Emitter {
   }
 }
 
+/** @typedef {Pick<Storage, "getItem"|"setItem"|"removeItem">} MemoryStorage */
 /**
  * @typedef {object} Options
  * @property {boolean} [autoConnect] connect without being asked (default true)
  * @property {() => string|Promise<string>} [getTicket] called for each attempt: a ticket for `auth` with method "ticket"
  * @property {() => string|Promise<string>} [getToken] called for each attempt: a token for `auth` with method "token"
+ * @property {Transport[]} [transports] that may be used (default "websocket", "stream" and "poll")
+ * @property {Record<string, string>|(() => Record<string, string>|Promise<Record<string, string>>)} [headers] for the
+ *   gateway's services: on each HTTP request, and within `hello`. A function is called for each attempt
+ * @property {boolean} [withCredentials] cookies on HTTP requests to another origin (default false)
+ * @property {MemoryStorage|null} [storage] where it is remembered that WebSockets do not get through (default `localStorage`)
  * @property {number} [connectTimeout] ms for a line to open, and again for the first answer (default 10,000)
  * @property {number} [queueBytes] commands kept while away or unacknowledged, in bytes (default 1 MiB)
  * @property {number} [maxAttempts] give up after so many lines in a row that were of no use (default: never)
  * @property {number} [bufferSize] messages that a `for await` may fall behind (default 1,024)
  * @property {{name: string, version: string}} [client] shown on the server's side
  * @property {any} [WebSocket] the class, where there is no global one (Node before 22)
+ * @property {typeof globalThis.fetch} [fetch] instead of the global one
  * @property {() => number} [random] in [0, 1), for tests
  * @property {() => number} [now] ms of a monotonic clock, for tests
  */
 
 const aFunction = /** @type {const} */ (["a function", (/** @type {any} */ value) => typeof value === "function"]);
 const aCount = /** @type {const} */ (["a whole number above 0", (/** @type {any} */ value) => value > 0 && Number.isSafeInteger(value)]);
+const aFlag = /** @type {const} */ (["true or false", (/** @type {any} */ value) => typeof value === "boolean"]);
+const TRANSPORTS = /** @type {const} */ (["websocket", "stream", "poll"]);
+/** @param {any} value */
+const areTransports = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => TRANSPORTS.includes(each));
 /** @type {Record<keyof Options, readonly [string, (value: any) => boolean]>} */
 const OPTIONS = {
-  autoConnect: ["true or false", (value) => typeof value === "boolean"],
+  autoConnect: aFlag,
   getTicket: aFunction,
   getToken: aFunction,
+  transports: [`a list of ${TRANSPORTS.join(", ")}`, areTransports],
+  headers: ["{name: value} or a function", (value) => value && /object|function/.test(typeof value)],
+  withCredentials: aFlag,
+  storage: ["a Storage, or null", (value) => value === null || typeof value.getItem === "function"],
   connectTimeout: aCount,
   queueBytes: aCount,
   maxAttempts: aCount,
   bufferSize: aCount,
   client: ["{name, version} of strings", (value) => typeof value?.name === "string" && typeof value.version === "string"],
   WebSocket: aFunction,
+  fetch: aFunction,
   random: aFunction,
   now: aFunction,
 };
@@ -1799,6 +2768,20 @@ function socketURL(url) {
   throw new TypeError(`Holdfast cannot connect to "${url}": give an http(s) or ws(s) URL, or in a page a path.`);
 }
 
+/** @param {string} url of the WebSocket */
+function httpURL(url) {
+  return url.replace(/^ws/, "http");
+}
+
+/** Reading the property throws where the user has forbidden it. A worker has none; Node's would be a file. */
+function pageStorage() {
+  try {
+    return globalThis.window?.localStorage;
+  } catch {
+    return null;
+  }
+}
+
 /**
  * A connection to a Holdfast gateway that holds.
  *
@@ -1818,6 +2801,8 @@ export class Holdfast extends Emitter {
   /** @type {Driver} */
   #driver;
   #prefix;
+  #url;
+  #options;
 
   /**
    * @param {string} [url] http(s), ws(s), or a path on the page's own host (default "/socket")
@@ -1827,23 +2812,30 @@ export class Holdfast extends Emitter {
     super();
     checkOptions(options);
     const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random } = options;
-    const { WebSocket = globalThis.WebSocket, now = () => performance.now() } = options;
+    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, now = () => performance.now() } = options;
+    const { transports = [...TRANSPORTS], headers, withCredentials = false, storage = pageStorage() } = options;
     const { client, connectTimeout, queueBytes, maxAttempts } = options;
-    if (!WebSocket) throw new TypeError('There is no WebSocket here: give one as option "WebSocket".');
+    if (!WebSocket && transports.includes("websocket")) {
+      throw new TypeError('There is no WebSocket here: give one as option "WebSocket", or "transports" without it.');
+    }
+    this.#url = socketURL(url);
+    this.#options = options;
     const method = getTicket ? "ticket" : "token";
     const get = getTicket ?? getToken;
-    const authenticate = get && (async () => {
-      const value = await get();
-      if (typeof value !== "string") throw new TypeError(`the ${method} is not a string`);
-      return { event: "auth", method, [method]: value };
-    });
+    const prepare = async () => {
+      const [value, own] = await Promise.all([get?.(), typeof headers === "function" ? headers() : headers]);
+      if (get && typeof value !== "string") throw new TypeError(`the ${method} is not a string`);
+      const auth = get && { event: "auth", method, [method]: value };
+      return { auth, headers: own && Object.fromEntries(new Headers(own)) };
+    };
     /** @internal */
     this._bufferSize = bufferSize;
     // Services know a repeated message by its id, so no two clients may have the same ones.
     this.#prefix = random().toString(36).slice(2) + ".";
-    this.#machine = new ConnectionMachine({ client, connectTimeout, queueBytes, maxAttempts, random, credentials: !!authenticate });
+    const credentials = !!get;
+    this.#machine = new ConnectionMachine({ client, connectTimeout, queueBytes, maxAttempts, random, credentials, transports });
     this.#driver = new Driver(this.#machine, {
-      url: socketURL(url), WebSocket, now, authenticate,
+      url: this.#url, WebSocket, fetch, withCredentials, storage, now, prepare,
       perform: (action) => this.#perform(action),
       report: (error) => this._report(error),
     });
@@ -1861,6 +2853,20 @@ export class Holdfast extends Emitter {
     this.#driver.attach();
     this.#driver.input({ type: "connect" });
     return this;
+  }
+
+  /** Tries a WebSocket now, also where it is known that they do not get through. Events flow on meanwhile. */
+  probe() {
+    this.#driver.input({ type: "probe" });
+  }
+
+  /**
+   * Tries each transport once, beside the running line, and says in words what stands in between.
+   * @returns {Promise<import("./diagnose.js").Diagnosis>}
+   */
+  async diagnose() {
+    const { diagnose } = await import("./diagnose.js");
+    return diagnose(this.#url, this.#options);
   }
 
   /** Ends the session. What waits for a reply fails. Subscriptions stay, `connect` takes them up again where they were. */
@@ -1903,8 +2909,8 @@ export class Holdfast extends Emitter {
   }
 
   stats() {
-    const stats = this.#machine.stats();
-    return { ...stats, session: stats.session && handleOf(stats.session) };
+    const { session, blockedUntil, ...stats } = this.#machine.stats();
+    return { ...stats, session: session && handleOf(session), blockedUntil: blockedUntil && this.#until(blockedUntil) };
   }
 
   #id() {

@@ -1,6 +1,8 @@
-// holdfast.d.ts declares what holdfast.js is, no less and no more.
+// The .d.ts declare what the modules are, no less and no more.
 
+import * as declaredCheck from "./declared/diagnose.js";
 import * as declared from "./declared/holdfast.js";
+import * as realCheck from "./real/diagnose.js";
 import * as real from "./real/holdfast.js";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -32,4 +34,8 @@ export const same: [
   Same<real.State, declared.State>,
   Same<real.Position, declared.Position>,
   Same<ReturnType<real.Holdfast["stats"]>, declared.Stats>,
-] = [true, true, true, true, true, true, true, true, true, true, true, true, true, true, true];
+  Same<real.Transport, declared.Transport>,
+  Same<Parameters<typeof realCheck.diagnose>, Parameters<typeof declaredCheck.diagnose>>,
+  Same<ReturnType<typeof realCheck.diagnose>, ReturnType<typeof declaredCheck.diagnose>>,
+  Same<ReturnType<real.Holdfast["diagnose"]>, ReturnType<declared.Holdfast["diagnose"]>>,
+] = [true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true];

@@ -4,6 +4,12 @@ import Default, { Holdfast, HoldfastError, Subscription } from "./holdfast.js";
 
 const client: Holdfast = new Holdfast("/socket", { getToken: async () => "t", maxAttempts: 3, client: { name: "a", version: "1" } });
 new Default();
+new Holdfast("", { transports: ["stream", "poll"], headers: async () => ({ "X-Tenant": "t1" }), withCredentials: true, storage: localStorage, fetch });
+new Holdfast("", { headers: { "X-Tenant": "t1" }, storage: null });
+// @ts-expect-error no such transport
+new Holdfast("", { transports: ["sse"] });
+// @ts-expect-error a header is a string
+new Holdfast("", { headers: { "X-Tenant": 1 } });
 // @ts-expect-error an unknown option
 new Holdfast("", { autoconnect: true });
 // @ts-expect-error not a number
@@ -44,7 +50,10 @@ export async function use() {
   }
   const reply: string = await calls.message({ answer: true }, { agent: 7 });
   const other: number = await client.message("calls.call_1", null);
-  const { srtt, queuedBytes, gaps } = client.stats();
+  const { srtt, queuedBytes, gaps, transport, websocket, blockedUntil } = client.stats();
+  if (transport !== "websocket" && websocket === "blocked" && (blockedUntil ?? 0) > 60_000) client.probe();
+  const { verdict, text, checks, advice } = await client.diagnose();
+  console.log(verdict === "poll", text.length, checks.map(({ name, ok, ms, detail }) => [name, ok === true, ms?.toFixed(), detail]), advice.join());
   await calls.unsubscribe();
   client.connect().close();
   return [reply, other, srtt, queuedBytes + gaps, calls.position?.offset];

@@ -129,7 +129,7 @@ final class PollTransport: SessionTransport {
 
     override var deadline: Instant? {
         guard self.isOpen else { return nil }
-        return self.outstanding?.until ?? self.idleSince + .seconds(self.shard.configuration.sessionTTL)
+        return self.outstanding?.until ?? self.idleSince + .seconds(max(5, self.shard.configuration.sessionTTL))
     }
 
     override func timerFired(now: Instant) {
