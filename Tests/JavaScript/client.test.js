@@ -89,7 +89,7 @@ test("state, connected, rtt and goaway events", async () => {
   assert.deepEqual(take(), [
     ["state", { state: "connecting", previous: "idle", reason: "connect", nextAttemptInMs: null }],
     ["state", { state: "connected", previous: "connecting", reason: "new_session", nextAttemptInMs: null }],
-    ["connected", { resumed: false, session: "h1", node: "n1" }],
+    ["connected", { resumed: false, session: "h1", node: "n1", transport: "websocket" }],
   ]);
   await pass(4_000);
   await pass(30);
@@ -113,7 +113,7 @@ test("recovered by session, recovered by position, gap", async () => {
   await settle();
   FakeWebSocket.last.say({ ...HELLO, resumed: true, received: 1 });
   const bySession = { by: "session", subscription: null, messages: null };
-  assert.deepEqual(take().slice(-2), [["connected", { resumed: true, session: "h1", node: "n1" }], ["recovered", bySession]]);
+  assert.deepEqual(take().slice(-2), [["connected", { resumed: true, session: "h1", node: "n1", transport: "websocket" }], ["recovered", bySession]]);
   assert.deepEqual(heard.splice(0), [["recovered", { ...bySession, subscription: "calls.a" }]]);
 
   FakeWebSocket.last.end(4008);

@@ -435,6 +435,10 @@ class World {
     const fallback = main !== null && !tab.lines.get(main).websocket;
     const answer = input.type === "receive" ? JSON.parse(input.text).event : null;
     const rival = main !== null && input.line !== undefined && input.line !== main && answer !== "probe";
+    const has = (...pairs) => actions.some((action) => pairs.every(([key, value]) => action[key] === value));
+    if (fallback && has(["type", "open"], ["transport", "websocket"]) && has(["type", "close"], ["line", main]) && !has(["type", "state"])) {
+      throw new Error("a main that works was let go for a WebSocket that is only tried");
+    }
     for (const action of actions) {
       if (action.type === "open" && action.transport === "websocket") this.#try(tab, action.line);
       if (action.type === "connected") {
@@ -449,7 +453,7 @@ class World {
       if (!fallback) continue;
       if (rival && (action.type === "close" || action.type === "listen") && action.line === main) throw new Error(`${action.type} of a main that works, for ${input.type}`);
       const hello = action.type === "send" && action.line !== main && JSON.parse(action.text).event === "hello";
-      if (hello && !actions.some(({ type, line }) => type === "close" && line === main)) throw new Error("hello beside a main that works");
+      if (hello && !has(["type", "close"], ["line", main])) throw new Error("hello beside a main that works");
     }
     // What has ended, by the input or by an action.
     if (input.type === "closed") this.#end(find(input.line), input.code === 1006 || input.code === 4009);
@@ -524,7 +528,8 @@ export function simulate(seed, { wrap = (machine) => machine, transports = ["web
   const world = new World(seed, { wrap, transports });
   const { clock, server, pick, chance, way } = world;
   const trouble = pick(10, 45) * MINUTE;
-  const end = trouble + 17 * MINUTE; // by then the budget allows everything
+  const calm = trouble + 2 * MINUTE; // by then the last WebSocket that was born to die has done so
+  const end = calm + 17 * MINUTE; // and the budget allows everything
   const names = ["calls.a", "bare.b"];
   const any = (list) => list[pick(0, list.length)];
   const each = (act) => world.open.forEach((tab) => clock.after(pick(0, 20), () => act(tab)));
@@ -578,9 +583,10 @@ export function simulate(seed, { wrap = (machine) => machine, transports = ["web
     world.change({ websocket: "ok", stream: "ok", limit: 0, down: false, hang: false, blocked: false, unavailable: false });
     each((tab) => {
       tab.hidden = false;
-      for (const type of ["shown", "online", "changed"]) tab.input({ type });
+      for (const type of ["shown", "online"]) tab.input({ type });
     });
   });
+  clock.at(calm, () => each((tab) => tab.input({ type: "changed" })));
   clock.run(end);
   for (const { id, machine, readers, waiting } of world.open) {
     const { state, transport } = machine.stats();

@@ -34,6 +34,8 @@ export type ConnectedEvent = {
   session: string;
   /** The gateway that answered. */
   node: string | undefined;
+  /** What carries the session now. */
+  transport: Transport | null;
 };
 
 /** Nothing was lost. */

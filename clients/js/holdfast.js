@@ -2355,6 +2355,7 @@ function errorOf(event) {
  * @property {boolean} resumed whether the session was resumed, so that nothing can be missing
  * @property {string} session its public handle
  * @property {string|undefined} node the gateway that answered
+ * @property {Transport|null} transport what carries the session now
  */
 /**
  * @typedef {object} RecoveredEvent nothing was lost
@@ -2962,7 +2963,7 @@ export class Holdfast extends Emitter {
       }
       case "connected": {
         const { resumed, event } = action;
-        this.#tell("connected", { resumed, session: handleOf(event.session), node: event.node });
+        this.#tell("connected", { resumed, session: handleOf(event.session), node: event.node, transport: this.#machine.stats().transport });
         if (!resumed) return;
         const recovered = /** @type {RecoveredEvent} */ ({ by: "session", subscription: null, messages: null });
         this.#tell("recovered", recovered);
