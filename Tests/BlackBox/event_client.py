@@ -45,6 +45,7 @@ class EventClient(RawWebSocket):
 
     received = 0
     sent = 0
+    listens = 0  # Streams and polls of this session so far, for when it goes on over HTTP.
     hello_reply: Event
     session = ""
 
@@ -80,7 +81,7 @@ class EventClient(RawWebSocket):
         assert reply["status"] == "ok", reply
         if reply["resumed"]:
             assert reply["session"] == old.session
-            client.received, client.sent = count, old.sent
+            client.received, client.sent, client.listens = count, old.sent, old.listens
         return client
 
     # Sending ------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class RawSocket:
     def fill(self, until: float) -> None:
         """Reads whatever is there into the buffer; raises `ConnectionLost` or `Late`."""
         left = until - time.monotonic()
-        if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+        if left <= 0 or not self.has_something(left):
             raise Late(f"nothing came in time; unread so far: {bytes(self.buffer[:200])!r}")
         try:
             data = self.sock.recv(262_144)
@@ -71,6 +71,12 @@ class RawSocket:
         if not data:
             raise ConnectionLost("end")
         self.buffer += data
+
+    def has_something(self, seconds: float = 0) -> bool:
+        """Whether there is something to read, or the end, within that time. `poll` takes any number of open files."""
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
 
     def read_exactly(self, count: int, until: float) -> bytes:
         while len(self.buffer) < count:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,16 +41,22 @@ class Message:
 
 
 class Browser:
-    """What the tests see of a browser: one page, its console, its visibility."""
+    """What the tests see of a browser: one page, its console, its visibility; and, if asked, more windows of the same browser."""
 
     name = "?"
     programs: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Browser | None = None) -> None:
         self.messages: list[Message] = []
-        self._channel = Channel(self._on_event)
         self._process: asyncio.subprocess.Process | None = None
-        self._profile = pathlib.Path(tempfile.mkdtemp(prefix=f"holdfast-{self.name}-"))
+        #: Pages by their names in the protocol; only the browser's first one has this.
+        self._pages: dict[str, Browser] = {}
+        self._first = beside or self
+        if beside is None:
+            self._channel = Channel(self._dispatch)
+            self._profile = pathlib.Path(tempfile.mkdtemp(prefix=f"holdfast-{self.name}-"))
+        else:
+            self._channel, self._profile = beside._channel, beside._profile
 
     # What the two differ in.
 
@@ -61,6 +68,16 @@ class Browser:
         raise NotImplementedError
 
     async def _attach(self) -> None:
+        raise NotImplementedError
+
+    async def _attach_to_new_window(self) -> None:
+        raise NotImplementedError
+
+    async def _close_window(self) -> None:
+        raise NotImplementedError
+
+    def _page_of(self, params: dict[str, Any], session: str) -> str:
+        """The name of the page that an event is about."""
         raise NotImplementedError
 
     def _on_event(self, method: str, params: dict[str, Any]) -> None:
@@ -98,6 +115,20 @@ class Browser:
     def browser_errors(self) -> list[Message]:
         """What the browser complained about on its own, such as requests that failed."""
         return [m for m in self.messages if m.source == "browser" and m.level == "error"]
+
+    @contextlib.asynccontextmanager
+    async def window(self) -> AsyncIterator[Browser]:
+        """Another window for the length of a block. It is visible, like the first, and has a console of its own."""
+        other = type(self)(beside=self._first)
+        await other._attach_to_new_window()
+        try:
+            yield other
+        finally:
+            with contextlib.suppress(DriverError):
+                await other._close_window()
+
+    def _dispatch(self, method: str, params: dict[str, Any], session: str) -> None:
+        self._pages.get(self._page_of(params, session), self)._on_event(method, params)
 
     async def open(self, url: str) -> None:
         """Returns when the page has loaded."""

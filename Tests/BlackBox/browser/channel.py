@@ -18,9 +18,12 @@ class DriverError(Exception):
 
 
 class Channel:
-    """One conversation with a browser. Events go to `on_event(method, params)` in their order."""
+    """One conversation with a browser. Events go to `on_event(method, params, session)` in their order.
 
-    def __init__(self, on_event: Callable[[str, dict[str, Any]], None]) -> None:
+    `session` is DevTools' name for the page that an event is about; BiDi says it in the parameters.
+    """
+
+    def __init__(self, on_event: Callable[[str, dict[str, Any], str], None]) -> None:
         self._on_event = on_event
         self._waiting: dict[int, tuple[str, asyncio.Future[dict[str, Any]]]] = {}
         self._last_id = 0
@@ -79,7 +82,7 @@ class Channel:
     def _receive(self, message: dict[str, Any]) -> None:
         if "id" not in message:
             if "method" in message:
-                self._on_event(message["method"], message.get("params", {}))
+                self._on_event(message["method"], message.get("params", {}), message.get("sessionId", ""))
             return
         method, answer = self._waiting.get(message["id"], ("", None))
         if answer is None or answer.done():

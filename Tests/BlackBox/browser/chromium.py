@@ -15,8 +15,8 @@ class Chromium(Browser):
     name = "chromium"
     programs = ("chromium", "chromium-browser", "google-chrome")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, beside: Browser | None = None) -> None:
+        super().__init__(beside)
         self._session = ""
         self._target = ""
         self._cover: str | None = None
@@ -47,8 +47,24 @@ class Chromium(Browser):
             self._target = next((t["targetId"] for t in targets if t["type"] == "page"), "")
             if not self._target and time.monotonic() >= deadline:
                 raise DriverError("chromium: no page")
+        await self._attach_to_target()
+
+    async def _attach_to_new_window(self) -> None:
+        # Not a tab of the first window: that would be hidden.
+        created = await self._channel.call("Target.createTarget", {"url": "about:blank", "newWindow": True}, timeout=COMMAND_TIMEOUT)
+        self._target = created["targetId"]
+        await self._attach_to_target()
+
+    async def _close_window(self) -> None:
+        await self._channel.call("Target.closeTarget", {"targetId": self._target})
+
+    def _page_of(self, params: dict[str, Any], session: str) -> str:
+        return session
+
+    async def _attach_to_target(self) -> None:
         attached = await self._channel.call("Target.attachToTarget", {"targetId": self._target, "flatten": True})
         self._session = attached["sessionId"]
+        self._first._pages[self._session] = self
         for domain in ("Page", "Runtime", "Log"):
             await self._command(f"{domain}.enable")
         await self._command("Page.setLifecycleEventsEnabled", {"enabled": True})

@@ -11,9 +11,13 @@ from typing import Any, TypeGuard
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(1, str(pathlib.Path(__file__).parent.parent / "proxies"))
 
 import measured  # noqa: E402
 import side_by_side  # noqa: E402
+
+#: What a module may say of its tests, see side_by_side.run.
+OPTIONS = ("IN_WAVES", "AT_ONCE", "TEST_TIMEOUT")
 
 _outcomes: dict[str, BaseException | None] = {}
 
@@ -29,7 +33,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if pyfuncitem.nodeid not in _outcomes:
         selected = [i for i in pyfuncitem.session.items if _is_ours(i) and i.path == pyfuncitem.path]
         tests = {item.nodeid: _call(item) for item in selected}
-        _outcomes.update(side_by_side.run(tests, in_waves=getattr(pyfuncitem.module, "IN_WAVES", True)))
+        said = {name.lower(): getattr(pyfuncitem.module, name) for name in OPTIONS if hasattr(pyfuncitem.module, name)}
+        _outcomes.update(side_by_side.run(tests, **said))
     reason = _outcomes[pyfuncitem.nodeid]
     if reason is not None:
         raise reason

@@ -37,8 +37,8 @@ class Firefox(Browser):
     name = "firefox"
     programs = ("firefox-esr", "firefox")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, beside: Browser | None = None) -> None:
+        super().__init__(beside)
         self._context = ""
         self._cover: str | None = None
 
@@ -61,7 +61,21 @@ class Firefox(Browser):
         events = ["log.entryAdded", "network.responseCompleted", "network.fetchError"]
         await self._channel.call("session.subscribe", {"events": events})
         tree = await self._channel.call("browsingContext.getTree")
-        self._context = tree["contexts"][0]["context"]
+        await self._attach_to_context(tree["contexts"][0]["context"])
+
+    async def _attach_to_new_window(self) -> None:
+        created = await self._channel.call("browsingContext.create", {"type": "window"}, timeout=COMMAND_TIMEOUT)
+        await self._attach_to_context(created["context"])
+
+    async def _close_window(self) -> None:
+        await self._channel.call("browsingContext.close", {"context": self._context})
+
+    def _page_of(self, params: dict[str, Any], session: str) -> str:
+        return params.get("context") or params.get("source", {}).get("context") or ""
+
+    async def _attach_to_context(self, context: str) -> None:
+        self._context = context
+        self._first._pages[context] = self
         size = {"width": VIEWPORT[0], "height": VIEWPORT[1]}
         await self._channel.call("browsingContext.setViewport", {"context": self._context, "viewport": size})
 
@@ -95,7 +109,7 @@ class Firefox(Browser):
         return (await self._channel.call("browsingContext.captureScreenshot", parameters, timeout=COMMAND_TIMEOUT))["data"]
 
     async def preload(self, function: str) -> None:
-        await self._channel.call("script.addPreloadScript", {"functionDeclaration": function})
+        await self._channel.call("script.addPreloadScript", {"functionDeclaration": function, "contexts": [self._context]})
 
     async def hide(self) -> None:
         if self._cover is None:

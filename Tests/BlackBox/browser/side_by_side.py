@@ -3,7 +3,8 @@
 Most of these tests wait for a network that is cut, not for the processor. What they measure must not be
 disturbed by the browser that the next test starts. So a module whose tests call `all_are_ready` runs in waves: a
 wave starts its browsers, waits until all of them are ready, and only then lets the faults begin. Other modules
-say `IN_WAVES = False`, and a test begins where another has ended.
+say `IN_WAVES = False`, and a test begins where another has ended. A module whose tests share browsers says how many
+of them may run at a time (`AT_ONCE`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ Test = Callable[[], Awaitable[None]]
 class Wave:
     """Opens when each test in it has said that it is ready, or has ended."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, timeout: float) -> None:
         self._missing = size
+        self._timeout = timeout
         self._open = asyncio.Event()
 
     def _arrived(self) -> None:
@@ -37,7 +39,7 @@ class Wave:
         place = _Place(self)
         _places.set(place)
         try:
-            async with asyncio.timeout(TEST_TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 await test()
             return None
         except Exception as reason:
@@ -67,27 +69,29 @@ async def all_are_ready() -> None:
     await place.wave._open.wait()
 
 
-def run(tests: dict[str, Test], in_waves: bool) -> dict[str, BaseException | None]:
+def run(
+    tests: dict[str, Test], *, in_waves: bool = True, at_once: int = AT_ONCE, test_timeout: float = TEST_TIMEOUT
+) -> dict[str, BaseException | None]:
     """Runs them all and says for each what it raised, None for success."""
-    return asyncio.run(_run_in_waves(tests) if in_waves else _run_sliding(tests))
+    return asyncio.run((_run_in_waves if in_waves else _run_sliding)(tests, at_once, test_timeout))
 
 
-async def _run_in_waves(tests: dict[str, Test]) -> dict[str, BaseException | None]:
+async def _run_in_waves(tests: dict[str, Test], at_once: int, timeout: float) -> dict[str, BaseException | None]:
     outcomes: dict[str, BaseException | None] = {}
     names = list(tests)
-    for start in range(0, len(names), AT_ONCE):
-        group = names[start : start + AT_ONCE]
-        wave = Wave(len(group))
+    for start in range(0, len(names), at_once):
+        group = names[start : start + at_once]
+        wave = Wave(len(group), timeout)
         # `gather` gives each a task, and with it a context and a place of its own.
         outcomes.update(zip(group, await asyncio.gather(*(wave.run(tests[name]) for name in group)), strict=True))
     return outcomes
 
 
-async def _run_sliding(tests: dict[str, Test]) -> dict[str, BaseException | None]:
-    slots = asyncio.Semaphore(AT_ONCE)
+async def _run_sliding(tests: dict[str, Test], at_once: int, timeout: float) -> dict[str, BaseException | None]:
+    slots = asyncio.Semaphore(at_once)
 
     async def one(test: Test) -> BaseException | None:
         async with slots:
-            return await Wave(1).run(test)
+            return await Wave(1, timeout).run(test)
 
     return dict(zip(tests, await asyncio.gather(*(one(test) for test in tests.values())), strict=True))
