@@ -46,6 +46,7 @@ final class ConnectionDriver: LineOwner {
         self.deliver = deliver
         var options = configuration.machine
         options.hasCredentials = configuration.credentials != nil && configuration.renewsCredentials
+        options.transports = [.websocket]
         self.machine = ConnectionMachine(options: options, random: { Double.random(in: 0..<1) })
     }
 
@@ -73,12 +74,13 @@ final class ConnectionDriver: LineOwner {
         var written = Set<Int>()
         for action in actions {
             switch action {
-            case .open(let line): self.open(line)
-            case .send(let line, let text):
+            case .open(let line, _): self.open(line)
+            case .send(let line, let text, _):
                 self.attempts[line]?.line.send(text)
                 written.insert(line)
             case .close(let line, let code): self.attempts.removeValue(forKey: line)?.line.letGo(code: code)
             case .timer(let at): self.setTimer(at)
+            case .listen, .remember: break  // There is nothing but WebSockets.
             case .tell(let news): self.emit(.news(news))
             }
         }

@@ -14,6 +14,8 @@ struct ClientLiveness {
     var hiddenInterval = Span.seconds(25)
     var isHidden = false
     var timeout = Span.seconds(5)
+    /// Of the transport: how much longer it may be quiet.
+    var slack = Span.zero
     private var heardAt = Instant(microseconds: 0)
     private var wait = Span.zero
     /// A ping is out and nothing was heard since.
@@ -51,7 +53,7 @@ struct ClientLiveness {
     var deadline: Instant {
         if let suspectAt = self.suspectAt { return suspectAt + self.timeout }
         if let askedAt = self.askedAt { return askedAt + self.wait }
-        return self.heardAt + self.interval
+        return self.heardAt + self.interval + self.slack
     }
 
     mutating func due(now: Instant) -> Due {

@@ -25,6 +25,8 @@ struct ClientOutbox {
         self.limit = limit
     }
 
+    /// How many events this session has.
+    var posted: UInt64 { self.acknowledged + UInt64(self.unacknowledgedSerials.count) }
     var unacknowledgedCount: Int { self.unacknowledgedSerials.count }
     var unansweredCount: Int { self.unanswered.count }
 

@@ -4,13 +4,21 @@ import NIOCore
 /// What is to be done, in the order in which the machine says it.
 public enum ConnectionAction: Sendable, Equatable {
     /// Open a line; answered by ``ConnectionInput/opened(line:auth:)`` or ``ConnectionInput/closed(line:code:reason:retryAfter:)``.
-    case open(line: Int)
-    /// Send one text frame.
-    case send(line: Int, text: ByteBuffer)
+    /// On HTTP nothing is connected, so `opened` comes at once.
+    case open(line: Int, transport: ClientTransport)
+    /// Send one event. On HTTP the events of one ``ConnectionMachine/handle(_:now:)`` travel together, the first of them to
+    /// `POST /session` (`hello`, or a probe), later ones to `…/send`. There `number` is the event's number in the session,
+    /// or that of the next counted one if it is not counted; `nil` for `hello` and `probe`, and on a WebSocket.
+    case send(line: Int, text: ByteBuffer, number: UInt64?)
+    /// Begin to listen on an HTTP line, after `received` counted events; ends the request before. `wait` is that of the
+    /// poll, `nil` for a stream.
+    case listen(line: Int, transport: ClientTransport, received: UInt64, wait: Span?)
     /// Forget the line: detach from it, close it, wait for nothing.
     case close(line: Int, code: CloseCode? = nil)
     /// Set the one timer, which replaces the one before; `nil`: none.
     case timer(at: Instant?)
+    /// Keep this in place of the memory before; `nil`: forget it.
+    case remember(LadderMemory?)
     /// Tell the app.
     case tell(ConnectionNews)
 }

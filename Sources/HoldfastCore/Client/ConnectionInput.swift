@@ -21,8 +21,12 @@ public enum ConnectionInput: Sendable {
 
     /// The line is open. `auth` is the event that authenticates a new session.
     case opened(line: Int, auth: ByteBuffer? = nil)
-    /// A text frame.
+    /// A text frame. On HTTP one event of an answer; the count that `…/send` answers is an event `ack`.
     case receive(line: Int, text: ByteBuffer)
+    /// On HTTP: a comment of a stream; or an answer has ended, of a poll or of the first request.
+    case heard(line: Int)
+    /// The request that listens ended without a word of the server, or failed.
+    case cut(line: Int)
     /// The line failed or ended; code 1006 where it gave none.
     case closed(line: Int, code: CloseCode, reason: String = "", retryAfter: RetryAfter? = nil)
 
@@ -38,4 +42,11 @@ public enum ConnectionInput: Sendable {
     case online
     /// Something happened that often kills lines: ask.
     case doubt
+    /// This is another network now.
+    case changed
+    /// The app wants a WebSocket to be tried now.
+    case probe
+    /// What was remembered (``ConnectionAction/remember(_:)``): before `connect`, and when another client has changed it.
+    /// `nil`: nothing, or nothing that can be read.
+    case memory(LadderMemory?)
 }

@@ -121,9 +121,11 @@ extension ConnectionMachine {
         self.write(command)
     }
 
-    mutating func write(_ command: ClientCommand) {
+    /// - Parameter number: in the session; the last one's if absent.
+    mutating func write(_ command: ClientCommand, number: UInt64? = nil) {
         guard let main = self.main else { return }
-        self.act(.send(line: main.id, text: command.text))
+        let number = main.transport == .websocket ? nil : number ?? self.outbox.posted
+        self.act(.send(line: main.id, text: command.text, number: number))
         if self.countAt == nil { self.wantCount() }
     }
 

@@ -18,8 +18,20 @@ extension ConnectionMachine {
     }
 
     mutating func goOnline() {
+        if self.isOffline { self.ladder.ask(now: self.now) }
         self.isOffline = false
         self.doubt(.online)
+    }
+
+    mutating func networkChanged() {
+        self.ladder.ask(now: self.now)
+        self.doubt(.doubt)
+    }
+
+    /// The app wants a WebSocket, and at once.
+    mutating func probe() {
+        self.ladder.ask(now: self.now)
+        self.planClimb(within: .zero)
     }
 
     /// Ask now. A good line answers and nothing more happens.
@@ -32,8 +44,12 @@ extension ConnectionMachine {
             }
             self.sendPing(inDoubt: true)
         } else if self.now - main.phaseAt >= Self.staleAttempt {
-            self.letGo(main)
+            for case let line? in [self.rival, self.main] {
+                self.letGo(line)
+                self.gone(line)
+            }
             self.main = nil
+            self.rival = nil
             self.attemptAt = self.now
             self.hasten(reason)
         }

@@ -3,25 +3,32 @@ import NIOCore
 
 /// Lines, from the attempt to the session that they carry.
 extension ConnectionMachine {
-    /// Opens a line: main, or a rival beside a live main.
-    mutating func attempt() {
-        self.attemptAt = nil
+    /// Opens a line: main, or a rival beside it.
+    /// - Parameter isDesperate: a WebSocket because the fallback has failed.
+    mutating func open(_ transport: ClientTransport, isDesperate: Bool = false) {
         self.counts.attempts += 1
         self.lastLine += 1
-        let line = Line(id: self.lastLine, phaseAt: self.now)
+        let line = Line(id: self.lastLine, transport: transport, openedAt: self.now, phaseAt: self.now)
         if self.main == nil {
             self.main = line
         } else {
             self.rival = line
-            if !self.isMoving { self.counts.races += 1 }
         }
-        self.act(.open(line: line.id))
+        if transport == .websocket { self.ladder.opened(now: self.now, isDesperate: isDesperate) }
+        self.act(.open(line: line.id, transport: transport))
     }
 
     /// - Returns: `nil` for a line that we have let go.
     func role(of line: Int) -> Role? {
         if self.main?.id == line { return .main }
         return self.rival?.id == line ? .rival : nil
+    }
+
+    func line(_ role: Role) -> Line? {
+        switch role {
+        case .main: self.main
+        case .rival: self.rival
+        }
     }
 
     mutating func letGo(_ line: Line, code: CloseCode? = nil) {
@@ -34,22 +41,21 @@ extension ConnectionMachine {
     }
 
     mutating func opened(_ id: Int, auth: ByteBuffer?) {
-        switch self.role(of: id) {
-        case .main where self.main?.phase == .opening:
+        if self.main?.id == id, self.main?.phase == .opening {
             self.main?.auth = auth
             self.hello()
-        case .rival where self.rival?.phase == .opening:
-            self.rival?.auth = auth
-            self.rival?.enter(.probing, now: self.now)
-            self.send(on: id) { $0.member("event", "probe") }
-        case .main, .rival, nil:
-            return
+        } else if var rival = self.rival, rival.id == id, rival.phase == .opening {
+            rival.auth = auth
+            rival.enter(.probing, now: self.now)
+            self.rival = rival
+            self.send(on: rival) { $0.member("event", "probe") }
         }
     }
 
     /// Sends an event that is not counted.
-    mutating func send(on line: Int, _ write: (inout JSONWriter) -> Void) {
-        self.act(.send(line: line, text: JSONWriter.object(write)))
+    mutating func send(on line: Line, _ write: (inout JSONWriter) -> Void) {
+        let number = line.transport == .websocket || line.phase != .live ? nil : self.outbox.posted + 1
+        self.act(.send(line: line.id, text: JSONWriter.object(write), number: number))
     }
 
     /// The rival, or the line that was one, has spoken first: the session goes to it.
@@ -57,13 +63,14 @@ extension ConnectionMachine {
         if role == .rival, let main = self.main {
             if self.wasUseful {
                 self.backoff.failures = 0
-            } else if !self.isMoving {
+            } else if self.isSuspect, self.moving == nil {
                 self.backoff.failures += 1
             }
+            self.gone(main)
             self.letGo(main)
             self.main = self.rival
             self.rival = nil
-            self.isMoving = false
+            self.moving = nil
         }
         self.hello()
     }
@@ -75,7 +82,7 @@ extension ConnectionMachine {
         main.enter(.hello, now: self.now)
         self.main = main
         let (session, received, options) = (self.session, self.received, self.options)
-        self.send(on: main.id) { json in
+        self.send(on: main) { json in
             json.member("event", "hello")
             json.member("version", ProtocolLimits.version)
             if let session {
@@ -125,9 +132,11 @@ extension ConnectionMachine {
             self.tellBadCount(event)
             self.session = nil
             self.letGo(main)
+            self.declined(main)
             return self.lost(.main, .badCount)
         }
         self.takeAdvice(event)
+        self.judgeTransport(of: main)
         self.roundTrip.sample(self.now - main.phaseAt)
         _ = self.liveness.heard(now: self.now, isAnswer: true)
         self.ping = nil
@@ -147,7 +156,10 @@ extension ConnectionMachine {
         if isResumed {
             if self.mustReauthenticate, let auth = main.auth { self.outbox.post(self.authCommand(auth), first: true) }
             self.mustReauthenticate = false
-            for command in self.outbox.unacknowledged { self.write(command) }
+            let first = self.outbox.acknowledged + 1
+            for (index, command) in self.outbox.unacknowledged.enumerated() {
+                self.write(command, number: first + UInt64(index))
+            }
         } else if main.isResuming {
             self.beginSession(auth: main.auth)
         }
@@ -161,10 +173,25 @@ extension ConnectionMachine {
         self.backoff.spread = hello.span("spread") ?? self.backoff.spread
     }
 
+    /// What it says about transports that `line` has answered hello.
+    private mutating func judgeTransport(of line: Line) {
+        self.liveness.slack = .zero
+        guard line.transport == .websocket else { return self.ladder.works(now: self.now) }
+        self.ladder.answered(now: self.now)
+        if let longest = self.ladder.longestQuiet {
+            self.liveness.visibleInterval = min(self.liveness.visibleInterval, longest)
+            self.liveness.hiddenInterval = min(self.liveness.hiddenInterval, longest)
+        }
+        guard let rival = self.rival else { return }
+        self.letGo(rival)
+        self.rival = nil
+    }
+
     private mutating func refused(_ main: Line, _ event: WireEvent) {
         if event.code == "unknown_session" { self.session = nil }
         self.tellProblem("hello_refused", "The server refused hello.", event)
         self.letGo(main)
+        self.declined(main)
         self.lost(.main, .helloRefused, advice: self.backoff.range(event.retryAfter))
     }
 }

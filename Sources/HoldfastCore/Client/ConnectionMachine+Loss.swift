@@ -3,11 +3,20 @@ import HoldfastProtocol
 /// The end of a line, and of the connection.
 extension ConnectionMachine {
     mutating func closed(_ id: Int, code: CloseCode, reason: String, retryAfter: RetryAfter?) {
-        guard let role = self.role(of: id), let line = role == .main ? self.main : self.rival else { return }
+        guard let role = self.role(of: id), let line = self.line(role) else { return }
         let advice = self.backoff.range(retryAfter)
         guard let objections = role == .main ? self.judge(code, reason) : 0 else { return }
         self.haunt(line)
-        self.lost(role, .lineClosed, advice: advice, objections: objections)
+        let hasSpoken = code.rawValue >= 4000 && code != .heartbeatTimeout
+        if hasSpoken, line.phase != .live { self.declined(line) }
+        let isAbnormal = !hasSpoken && code != .normal && code != .goingAway
+        self.lost(role, .lineClosed, advice: advice, objections: objections, isAbnormal: isAbnormal)
+    }
+
+    /// The server itself does not want us, so it is no use to come by another transport.
+    mutating func declined(_ line: Line) {
+        self.next = nil
+        if line.transport == .websocket { self.ladder.passed() }
     }
 
     /// What the close code of main asks for, but for a new line (protocol.md, Close codes).
@@ -79,9 +88,10 @@ extension ConnectionMachine {
         self.rival = nil
         self.session = nil
         self.attemptAt = nil
-        self.isMoving = false
+        self.moving = nil
         self.attemptNotBefore = Instant(microseconds: 0)
         self.ghosts = 0
+        self.ladder.left()
         if let problem { self.tell(.problem(problem)) }
         self.become(.closed, reason)
         for message in self.withdraw() {
@@ -91,27 +101,61 @@ extension ConnectionMachine {
         for name in self.topics.keys { self.topics[name]?.isActive = false }
     }
 
-    var wasUseful: Bool { self.main?.phase == .live && self.now - self.liveAt >= Self.usefulAfter }
+    var isLive: Bool { self.main?.phase == .live }
 
-    /// A line is gone: go on with the rival, or try again.
-    /// - Parameter objections: how many failures it counts for at least.
+    var wasUseful: Bool { self.isLive && self.now - self.liveAt >= Self.usefulAfter }
+
+    /// A line is gone: go on with the other one, or with the other transport, or try again.
+    /// - Parameters:
+    ///   - objections: how many failures it counts for at least.
+    ///   - isAbnormal: nobody said why.
     mutating func lost(
         _ role: Role,
         _ reason: ConnectionReason,
         advice: ClosedRange<Span>? = nil,
-        objections: Int = 0
+        objections: Int = 0,
+        isAbnormal: Bool = true
     ) {
-        if role == .rival {
-            self.rival = nil
-            self.backoff.failures += 1
-            return self.schedule(suspected: false, advice: advice)
+        guard let line = self.line(role) else { return }
+        var advice = advice
+        if line.phase != .live {
+            advice = advice ?? self.advice
+            self.advice = advice
         }
-        // A dead line was suspect before: the failures are those of that race.
-        if reason != .dead { self.backoff.failures = self.wasUseful ? objections : self.backoff.failures + 1 }
+        switch role {
+        case .rival: self.lostRival(line, advice: advice)
+        case .main: self.lostMain(line, reason, advice: advice, objections: objections, isAbnormal: isAbnormal)
+        }
+    }
+
+    private mutating func lostRival(_ rival: Line, advice: ClosedRange<Span>?) {
+        self.rival = nil
+        self.gone(rival)
+        // Main is well, or it is still being tried.
+        if self.isCalm || !self.isLive || self.tryNext() { return }
+        self.ladder.away()
+        self.backoff.failures += 1
+        self.schedule(suspected: false, advice: advice)
+    }
+
+    private mutating func lostMain(
+        _ line: Line,
+        _ reason: ConnectionReason,
+        advice: ClosedRange<Span>?,
+        objections: Int,
+        isAbnormal: Bool
+    ) {
+        let (wasLive, wasUseful) = (line.phase == .live, self.wasUseful)
+        self.gone(line, isAbnormal: isAbnormal)
         self.main = self.rival
         self.rival = nil
-        let wasMoving = self.isMoving
-        self.isMoving = false
+        // The round goes on.
+        if !wasLive, self.main != nil || self.tryNext() { return }
+        if !wasLive || (line.transport != .websocket && !line.hasSpoken) { self.ladder.away() }
+        // A dead line was suspect before: the failures are those of that race.
+        if reason != .dead { self.backoff.failures = wasUseful ? objections : self.backoff.failures + 1 }
+        let wasMoving = self.moving != nil
+        self.moving = nil
         if self.main != nil { return self.become(.reconnecting, reason) }
         let failures = self.backoff.failures
         if let most = self.options.maxAttempts, failures >= most {

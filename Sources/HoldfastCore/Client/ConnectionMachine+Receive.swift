@@ -4,9 +4,10 @@ import NIOCore
 /// What the server says.
 extension ConnectionMachine {
     mutating func receive(_ id: Int, _ text: ByteBuffer) {
-        guard let role = self.role(of: id), let line = role == .main ? self.main : self.rival else { return }
-        if line.phase == .live { self.heard() }
+        guard let role = self.role(of: id), let line = self.line(role) else { return }
         let event = WireEvent(text)
+        // On HTTP a count answers what was sent, and says nothing about the way down.
+        if line.phase == .live, line.transport == .websocket || event.name != "ack" { self.heard() }
         if !event.isReadable {
             // It was sent as an event, so it counts as one.
             let text = "The server sent what is not an event."
@@ -20,7 +21,8 @@ extension ConnectionMachine {
             if event.name == "hello" { self.welcome(event) }
         case .live:
             switch event.name {
-            case "hello", "probe", "ping": return
+            case "hello": self.receivedHello(event, on: line)
+            case "probe", "ping": return
             case "pong": self.receivedPong(event)
             case "ack": self.receivedCount(event)
             case "goaway": self.receivedGoaway(event)
@@ -31,15 +33,36 @@ extension ConnectionMachine {
         }
     }
 
-    private mutating func heard() {
+    /// On main.
+    mutating func heard() {
+        guard let main = self.main else { return }
+        if main.listenAt != nil, !main.hasSpoken {
+            self.main?.hasSpoken = true
+            self.main?.wordBy = nil
+            self.ladder.carries()
+        }
         self.isForgiven = false
-        guard self.liveness.heard(now: self.now), !self.isMoving else { return }
+        guard self.liveness.heard(now: self.now), self.moving == nil else { return }
         // A false alarm: it has cost one connection, and the server's session was never touched.
         self.attemptAt = nil
+        if main.transport == .websocket {
+            self.ladder.passed()
+        } else {
+            self.ladder.works(now: self.now)
+            if self.rival?.transport == .websocket { return }  // We want that one anyway.
+        }
         guard let rival = self.rival else { return }
         self.letGo(rival)
         self.rival = nil
         self.raceNotBefore = self.now + Self.racePause
+    }
+
+    /// On a line that has had its hello. Over HTTP that is the answer to a request of a session that is no more.
+    private mutating func receivedHello(_ event: WireEvent, on line: Line) {
+        guard line.transport != .websocket, event.status == "error" else { return }
+        self.session = nil
+        self.letGo(line)
+        self.lost(.main, .lineClosed)
     }
 
     private mutating func receivedPong(_ event: WireEvent) {
@@ -79,7 +102,7 @@ extension ConnectionMachine {
         let range = self.backoff.range(event.retryAfter) ?? .zero...self.backoff.spread
         let at = self.now + self.backoff.draw(from: range)
         self.tell(.goaway(at: at, event: event))
-        self.isMoving = true
+        self.moving = .goaway
         if self.wasUseful { self.backoff.failures = 0 }
         guard self.rival == nil else { return }
         self.attemptAt = at
@@ -88,8 +111,10 @@ extension ConnectionMachine {
 
     /// One more counted event of the server.
     private mutating func count(bytes: Int) {
-        if self.received == self.acknowledged { self.ackAt = self.now + self.liveness.interval }
+        let isFirst = self.received == self.acknowledged
         self.received += 1
+        if self.main?.transport == .poll { return }  // The next one tells it.
+        if isFirst { self.ackAt = self.now + self.liveness.interval }
         self.unacknowledgedBytes += bytes
         if self.received - self.acknowledged >= Self.ackEvents || self.unacknowledgedBytes >= Self.ackBytes {
             self.sendAck()

@@ -10,6 +10,9 @@ extension ConnectionMachine {
         if hasWoken {
             self.isForgiven = true
             self.pongBy = nil
+            self.climbDue = nil
+            self.climbAt = nil
+            if self.main?.wordBy != nil { self.main?.wordBy = self.now + Self.firstWord }
             self.doubt(.lateTimer)
         }
         let (expiredRival, expiredMain) = (self.expired(self.rival), self.expired(self.main))
@@ -21,8 +24,12 @@ extension ConnectionMachine {
             self.letGo(main)
             self.lost(.main, .connectTimeout)
         }
+        if let line = self.overdue { self.fallBack(from: line) }
         if let main = self.main, main.phase == .live { self.heartbeatDue(main) }
         if let attemptAt = self.attemptAt, self.now >= attemptAt, !self.isOffline { self.attempt() }
+        self.planClimb(within: Self.stagger)
+        if let climbAt = self.climbAt, self.now >= climbAt { self.round(.websocket) }
+        if let livedAt = self.ladder.livedAt, self.now >= livedAt { self.ladder.lived() }
         if hasWoken { self.hasten(.lateTimer) }
     }
 
@@ -34,6 +41,7 @@ extension ConnectionMachine {
 
     private mutating func heartbeatDue(_ main: Line) {
         if !self.isOffline {
+            if let wordBy = main.wordBy, self.now >= wordBy { self.missFirstWord() }
             switch self.liveness.due(now: self.now) {
             case .nothing: break
             case .ping: self.sendPing()
@@ -63,7 +71,7 @@ extension ConnectionMachine {
     private mutating func deaf() {
         self.pongBy = nil
         guard self.rival == nil else { return }
-        self.isMoving = true
+        self.moving = .deaf
         self.attemptAt = self.now
     }
 
@@ -76,7 +84,7 @@ extension ConnectionMachine {
         let slack = Self.uplinkStep * Int64(self.outbox.unacknowledgedBytes / Self.uplinkStepBytes)
         self.liveness.asked(now: self.now, wait: self.roundTrip.wait + slack, inDoubt: inDoubt)
         let received = self.received
-        self.send(on: main.id) { json in
+        self.send(on: main) { json in
             json.member("event", "ping")
             json.member("data", ping.data)
             json.member("received", received)
@@ -88,7 +96,7 @@ extension ConnectionMachine {
     mutating func sendAck() {
         guard let main = self.main else { return }
         let received = self.received
-        self.send(on: main.id) { json in
+        self.send(on: main) { json in
             json.member("event", "ack")
             json.member("received", received)
         }
@@ -120,15 +128,19 @@ extension ConnectionMachine {
         for case let line? in [self.main, self.rival] where line.phase != .live {
             due = Self.earlier(due, line.phaseAt + self.options.connectTimeout)
         }
-        if self.main?.phase == .live {
+        if let main = self.main, main.phase == .live {
             if !self.isOffline {
                 due = Self.earlier(due, self.liveness.deadline)
                 due = Self.earlier(due, self.countAt)
                 due = Self.earlier(due, self.pongBy)
+                due = Self.earlier(due, main.wordBy)
             }
             due = Self.earlier(due, self.ackAt)
+            due = Self.earlier(due, self.climbAt)
+            due = Self.earlier(due, self.ladder.livedAt)
         }
-        return self.isOffline ? due : Self.earlier(due, self.attemptAt)
+        if self.isOffline { return due }
+        return Self.earlier(Self.earlier(due, self.attemptAt), self.fallbackAt)
     }
 
     private static func earlier(_ left: Instant?, _ right: Instant?) -> Instant? {

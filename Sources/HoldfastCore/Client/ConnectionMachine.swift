@@ -9,6 +9,9 @@ import NIOCore
 /// main speaks, the rival is dropped and the server never noticed; the rival speaks, main is dropped *before* the session
 /// is moved by hello, so that nothing is taken from main that the server will repeat on the rival.
 ///
+/// A round is one try for a line, on one transport and then, if that one fails or does not answer, on the other. What it
+/// starts with, the ladder says. A WebSocket that is tried beside a working fallback is a rival too, and probes.
+///
 /// The machine of `clients/js/holdfast.js` is the same in another language; the scenarios in `Tests/Scenarios` run against
 /// both.
 public struct ConnectionMachine {
@@ -24,6 +27,8 @@ public struct ConnectionMachine {
         public var queueBytes = 1 << 20
         /// Lines in a row that were of no use, after which to stop; `nil` never stops.
         public var maxAttempts: Int?
+        /// That may be used. The first one that is no WebSocket is the fallback, tried where WebSockets do not get through.
+        public var transports: [ClientTransport] = [.websocket, .stream, .poll]
 
         public init() {}
     }
@@ -49,12 +54,23 @@ public struct ConnectionMachine {
         }
 
         let id: Int
+        /// Of a stream that is kept in some proxy's buffer: ``ClientTransport/poll``.
+        var transport: ClientTransport
+        let openedAt: Instant
         var phase = Phase.opening
         var phaseAt: Instant
         /// Its hello asked for our session.
         var isResuming = false
         /// The event that authenticates a new session.
         var auth: ByteBuffer?
+        /// On HTTP: when it began to listen, the last time.
+        var listenAt: Instant?
+        /// Of the poll.
+        var wait = Span.zero
+        /// Something came to the one who listens.
+        var hasSpoken = false
+        /// By then the stream has to have said something.
+        var wordBy: Instant?
 
         mutating func enter(_ phase: Phase, now: Instant) {
             self.phase = phase
@@ -64,6 +80,19 @@ public struct ConnectionMachine {
 
     enum Role {
         case main, rival
+    }
+
+    /// Main works, and yet the session is to move.
+    enum Moving {
+        /// The server said so.
+        case goaway
+        /// The server does not hear us.
+        case deaf
+    }
+
+    /// Whose turn it is in a round when what is tried fails.
+    enum Turn {
+        case fallback, websocket
     }
 
     struct Ping {
@@ -85,12 +114,25 @@ public struct ConnectionMachine {
     /// not count.
     static let uplinkStepBytes = 16_384
     static let uplinkStep = Span.milliseconds(250)
+    /// A WebSocket that has not answered by then gets the fallback beside it.
+    static let fallbackAfter = Span.seconds(2)
+    /// A stream that says nothing for so long is kept in some proxy's buffer.
+    static let firstWord = Span.seconds(3)
+    /// The server's comments come every interval.
+    static let streamSlack = Span.seconds(1)
+    /// A request to listen that ended sooner has failed. Otherwise some proxy does not like long ones.
+    static let shortestListen = Span.seconds(1)
+    /// How long streams are not tried after one that fell silent.
+    static let afterSilentStream = Span.seconds(900)
+    /// Clients that wait for the same moment try one after the other: the next one knows how it went.
+    static let stagger = Span.seconds(10)
 
     let options: Options
     var backoff: Backoff
     var outbox: ClientOutbox
     var roundTrip = RoundTripEstimator()
     var liveness = ClientLiveness()
+    var ladder: TransportLadder
     var topics: [String: ClientTopic] = [:]
     public internal(set) var state = ConnectionState.idle
     public internal(set) var counts = Counts()
@@ -123,8 +165,17 @@ public struct ConnectionMachine {
     /// The server's advice, which no doubt may shorten.
     var attemptNotBefore = Instant(microseconds: 0)
     var raceNotBefore = Instant(microseconds: 0)
-    /// The server said goaway.
-    var isMoving = false
+    var moving: Moving?
+    /// In this round.
+    var next: Turn?
+    /// The server's, in this round.
+    var advice: ClosedRange<Span>?
+    /// From when on a WebSocket may be tried beside the fallback.
+    var climbDue: Instant?
+    /// When it will be.
+    var climbAt: Instant?
+    /// Longer polls are cut by somebody.
+    var longestPoll: Span?
     /// When the last hello was answered.
     var liveAt = Instant(microseconds: 0)
     /// A late timer was excused, and nothing was heard since.
@@ -141,6 +192,7 @@ public struct ConnectionMachine {
         self.options = options
         self.backoff = Backoff(random: random)
         self.outbox = ClientOutbox(limit: options.queueBytes)
+        self.ladder = TransportLadder(options.transports)
     }
 
     public mutating func handle(_ input: ConnectionInput, now: Instant) -> [ConnectionAction] {
@@ -156,6 +208,8 @@ public struct ConnectionMachine {
             self.message(id: id, subscription, data: data, fields: fields)
         case .opened(let line, let auth): self.opened(line, auth: auth)
         case .receive(let line, let text): self.receive(line, text)
+        case .heard(let line): self.spoken(line)
+        case .cut(let line): self.cut(line)
         case .closed(let line, let code, let reason, let retryAfter):
             self.closed(line, code: code, reason: reason, retryAfter: retryAfter)
         case .timer: self.timer()
@@ -164,7 +218,12 @@ public struct ConnectionMachine {
         case .offline: self.goOffline()
         case .online: self.goOnline()
         case .doubt: self.doubt(.doubt)
+        case .changed: self.networkChanged()
+        case .probe: self.probe()
+        case .memory(let memory): self.ladder.recall(memory, now: now)
         }
+        self.planClimb(within: Self.stagger)
+        if self.ladder.takeNews() { self.act(.remember(self.ladder.kept)) }
         self.arm()
         let actions = self.actions
         self.actions = []

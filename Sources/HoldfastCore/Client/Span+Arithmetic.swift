@@ -11,3 +11,9 @@ extension Span {
         self = .milliseconds((min(seconds, 1e9) * 1000).rounded(rule))
     }
 }
+
+extension Instant {
+    static func - (instant: Instant, span: Span) -> Instant {
+        Instant(microseconds: instant.microseconds - span.microseconds)
+    }
+}

@@ -33,7 +33,7 @@ struct ScenarioTests {
         }
         #expect(ran.files == files.count)
         #expect(ran.steps == steps)
-        #expect(ran.files >= 80 && ran.steps >= 743)
+        #expect(ran.files >= 124 && ran.steps >= 1182)
         #expect(seen.inputs == ScenarioVocabulary.inputs)
         #expect(seen.actions == ScenarioVocabulary.actions)
         print("\(ran.files) scenarios with \(ran.steps) steps")
@@ -111,12 +111,15 @@ struct ScenarioTests {
         var options = ConnectionMachine.Options()
         options.clientName = "test"
         options.clientVersion = "1"
+        options.transports = [.websocket]
         for (name, value) in values {
             switch (name, value.int) {
             case ("connectTimeout", let milliseconds?): options.connectTimeout = .milliseconds(Double(milliseconds))
             case ("queueBytes", let bytes?): options.queueBytes = bytes
             case ("maxAttempts", let count?): options.maxAttempts = count
             case ("credentials", nil): options.hasCredentials = value == .boolean(true)
+            case ("transports", nil):
+                options.transports = value.elements.compactMap { $0.string.flatMap(ClientTransport.init) }
             default: throw ScenarioFailure("unknown option \(name): \(value.text)")
             }
         }

@@ -5,14 +5,12 @@ import NIOCore
 /// The machine's inputs and actions in the words of the scenarios.
 enum ScenarioVocabulary {
     static let inputs: Set<String> = [
-        "connect", "close", "subscribe", "unsubscribe", "message", "opened", "receive", "closed", "timer", "hidden",
-        "shown",
-        "offline", "online", "doubt",
+        "connect", "close", "subscribe", "unsubscribe", "message", "opened", "receive", "heard", "cut", "closed",
+        "timer", "hidden", "shown", "offline", "online", "doubt", "changed", "probe", "memory",
     ]
     static let actions: Set<String> = [
-        "open", "send", "close", "timer", "state", "connected", "subscribed", "unsubscribed", "message", "gap", "reply",
-        "rtt",
-        "goaway", "error",
+        "open", "send", "listen", "close", "timer", "state", "connected", "subscribed", "unsubscribed", "message",
+        "gap", "reply", "rtt", "goaway", "remember", "error",
     ]
 
     static func input(_ input: JSONTree) throws -> ConnectionInput {
@@ -38,6 +36,8 @@ enum ScenarioVocabulary {
                 throw ScenarioFailure("receive what?")
             }
             return .receive(line: line, text: ByteBuffer(string: text))
+        case "heard": return .heard(line: line)
+        case "cut": return .cut(line: line)
         case "closed":
             return .closed(
                 line: line,
@@ -51,6 +51,9 @@ enum ScenarioVocabulary {
         case "offline": return .offline
         case "online": return .online
         case "doubt": return .doubt
+        case "changed": return .changed
+        case "probe": return .probe
+        case "memory": return .memory(input["memory"].flatMap { LadderMemory(parsing: ByteBuffer(string: $0.text)) })
         case let type: throw ScenarioFailure("unknown input \(type ?? "without a type")")
         }
     }
@@ -74,11 +77,27 @@ enum ScenarioVocabulary {
 
     static func tree(_ action: ConnectionAction) throws -> JSONTree {
         switch action {
-        case .open(let line): return Self.object("open", ["line": .int(line), "transport": .string("websocket")])
-        case .send(let line, let text): return Self.object("send", ["line": .int(line), "event": try JSONTree(text)])
+        case .open(let line, let transport):
+            return Self.object("open", ["line": .int(line), "transport": .string(transport.rawValue)])
+        case .send(let line, let text, let number):
+            return Self.object(
+                "send",
+                [
+                    "line": .int(line), "event": try JSONTree(text),
+                    "seq": number.map { .number(String($0)) },
+                ])
+        case .listen(let line, let transport, let received, let wait):
+            return Self.object(
+                "listen",
+                [
+                    "line": .int(line), "transport": .string(transport.rawValue),
+                    "received": .number(String(received)), "wait": wait.map { .number(String($0.seconds)) },
+                ])
         case .close(let line, let code):
             return Self.object("close", ["line": .int(line), "code": code.map { .int(Int($0.rawValue)) }])
         case .timer(let at): return Self.object("timer", ["at": at.map { .time($0) } ?? .null])
+        case .remember(let memory):
+            return Self.object("remember", ["memory": try memory.map { try JSONTree($0.json()) } ?? .null])
         case .tell(let news): return try Self.tree(news)
         }
     }

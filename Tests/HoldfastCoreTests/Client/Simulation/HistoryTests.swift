@@ -43,23 +43,28 @@ struct HistoryTests {
 
         func tamper(_ action: ConnectionAction) -> [ConnectionAction] {
             switch (self, action) {
-            case (.countsTooMany, .send(let line, let text)):
-                [.send(line: line, text: text.changing("\"resume\":{", number: "received") { $0 + 1 })]
-            case (.countsTooFew, .send(let line, let text)):
-                [.send(line: line, text: text.changing("\"resume\":{", number: "received") { max($0, 1) - 1 })]
-            case (.asksFromTooFar, .send(let line, let text)):
-                [.send(line: line, text: text.changing("\"since\":{", number: "offset") { $0 + 1 })]
-            case (.forgetsThePosition, .send(let line, let text)):
+            case (.countsTooMany, .send(let line, let text, let number)):
+                [.send(line: line, text: text.changing("\"resume\":{", number: "received") { $0 + 1 }, number: number)]
+            case (.countsTooFew, .send(let line, let text, let number)):
+                [
+                    .send(
+                        line: line, text: text.changing("\"resume\":{", number: "received") { max($0, 1) - 1 },
+                        number: number)
+                ]
+            case (.asksFromTooFar, .send(let line, let text, let number)):
+                [.send(line: line, text: text.changing("\"since\":{", number: "offset") { $0 + 1 }, number: number)]
+            case (.forgetsThePosition, .send(let line, let text, let number)):
                 [
                     .send(
                         line: line,
-                        text: ByteBuffer(string: String(buffer: text).replacing("\"since\"", with: "\"once\"")))
+                        text: ByteBuffer(string: String(buffer: text).replacing("\"since\"", with: "\"once\"")),
+                        number: number)
                 ]
             case (.swallowsAGap, .tell(.gap)): []
             case (.deliversTwice, .tell(.message(let event))) where event["data"]?.unsignedInteger.map { $0 % 7 } == 3:
                 [action, action]
             case (.setsNoTimer, .timer): []
-            case (.opensNoSecondLine, .open(let line)) where line > 1: []
+            case (.opensNoSecondLine, .open(let line, _)) where line > 1: []
             default: [action]
             }
         }

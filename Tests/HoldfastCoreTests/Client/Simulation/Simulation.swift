@@ -64,6 +64,7 @@ final class Simulation {
         )
         var options = ConnectionMachine.Options()
         options.connectTimeout = .milliseconds(Double(random.pick(2_000..<10_000)))
+        options.transports = [.websocket]
         self.machine = ConnectionMachine(options: options, random: random.next)
         self.tamper = tamper
     }
@@ -237,8 +238,8 @@ final class Simulation {
 
     private func perform(_ action: ConnectionAction) throws {
         switch action {
-        case .open(let line): self.open(line)
-        case .send(let line, let text):
+        case .open(let line, _): self.open(line)
+        case .send(let line, let text, _):
             guard let transport = self.links[line]?.transport else { return }
             transport.up.send { self.server.receive(transport, text) }
         case .close(let line, _):
@@ -252,6 +253,7 @@ final class Simulation {
             self.clock.at(Int(at.microseconds / 1000) + self.random.pick(0..<5)) {
                 if self.timerGeneration == generation { self.input(.timer) }
             }
+        case .listen, .remember: throw BrokenPromise("what for, where there are only WebSockets?")
         case .tell(let news): try self.take(news)
         }
     }
