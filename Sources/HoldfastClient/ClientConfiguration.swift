@@ -31,9 +31,11 @@ public struct ClientConfiguration: Sendable {
     /// Whether ``credentials`` gives new ones when asked again, so that an expired authentication (close code 4001) is
     /// answered by asking, and does not end the connection.
     public var renewsCredentials = true
+    /// Sent with every request of the event stream and the long poll, and in `hello` on every transport.
+    public var headers: [String: String] = [:]
     /// For `wss` and `https`.
     public var tls = TLSConfiguration.makeClientConfiguration()
-    /// Name and version in `hello`, timeout of a line, limits of the queue and the attempts.
+    /// Name and version in `hello`, transports, timeout of a line, limits of the queue and the attempts.
     public var machine = ConnectionMachine.Options()
     /// Largest message taken from the gateway, in bytes; a larger one ends the line.
     public var messageBytes = 16 << 20

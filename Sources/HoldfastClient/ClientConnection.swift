@@ -109,6 +109,16 @@ public final class ClientConnection: Sendable {
         self.input(.doubt)
     }
 
+    /// This is another network: asks whether the line lives, and tries a WebSocket again where none got through before.
+    public func networkChanged() {
+        self.input(.changed)
+    }
+
+    /// Tries a WebSocket now, where the session is carried over HTTP. What carries it is not disturbed.
+    public func probe() {
+        self.input(.probe)
+    }
+
     /// The clock of the times in events.
     public var now: Instant { self.clock.now }
 

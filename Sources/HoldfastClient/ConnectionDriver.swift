@@ -1,6 +1,8 @@
+import AsyncHTTPClient
 import HoldfastCore
 import HoldfastProtocol
 import NIOCore
+import NIOPosix
 import NIOSSL
 
 /// Carries out what the machine wants, and tells it what happens. Belongs to one event loop.
@@ -8,8 +10,8 @@ import NIOSSL
 /// A line that was let go is forgotten: whatever its channel still does finds nobody.
 final class ConnectionDriver: LineOwner {
     private struct Attempt {
-        let line: Line
-        /// The handshake is done.
+        let line: any ClientLine
+        /// It takes events.
         var isOpen = false
         /// What `opened` waits for.
         var auth: ByteBuffer?
@@ -23,6 +25,8 @@ final class ConnectionDriver: LineOwner {
     private let deliver: (ConnectionEvent?) -> Bool
     private var machine: ConnectionMachine
     private var attempts: [Int: Attempt] = [:]
+    /// Made for the first line that needs it.
+    private var http: HTTPClient?
     private var timer: Scheduled<Void>?
     private var inputs = CircularBuffer<ConnectionInput>()
     private var isBusy = false
@@ -46,7 +50,6 @@ final class ConnectionDriver: LineOwner {
         self.deliver = deliver
         var options = configuration.machine
         options.hasCredentials = configuration.credentials != nil && configuration.renewsCredentials
-        options.transports = [.websocket]
         self.machine = ConnectionMachine(options: options, random: { Double.random(in: 0..<1) })
     }
 
@@ -67,20 +70,27 @@ final class ConnectionDriver: LineOwner {
 
     private func handle(_ input: ConnectionInput) {
         let suspected = self.machine.isSuspect
+        let transport = self.machine.statistics.transport
         let actions = self.machine.handle(input, now: self.clock.now)
         if let line = self.machine.liveLine, self.machine.isSuspect != suspected {
             self.emit(.line(suspected ? .trusted(line: line) : .suspect(line: line)))
         }
+        if let carrying = self.machine.statistics.transport, carrying != transport {
+            self.emit(.line(.carried(by: carrying)))
+        }
         var written = Set<Int>()
         for action in actions {
             switch action {
-            case .open(let line, _): self.open(line)
-            case .send(let line, let text, _):
-                self.attempts[line]?.line.send(text)
+            case .open(let line, let transport): self.open(line, transport)
+            case .send(let line, let text, let number):
+                self.attempts[line]?.line.send(self.withHeaders(text), number: number)
                 written.insert(line)
+            case .listen(let line, let transport, let received, let wait):
+                self.attempts[line]?.line.listen(transport, received: received, wait: wait)
+            // The machine itself remembers for as long as it lives, and nothing outlives it here.
+            case .remember: break
             case .close(let line, let code): self.attempts.removeValue(forKey: line)?.line.letGo(code: code)
             case .timer(let at): self.setTimer(at)
-            case .listen, .remember: break  // There is nothing but WebSockets.
             case .tell(let news): self.emit(.news(news))
             }
         }
@@ -97,6 +107,7 @@ final class ConnectionDriver: LineOwner {
         self.timer?.cancel()
         for attempt in self.attempts.values { attempt.line.letGo(code: nil) }
         self.attempts = [:]
+        if let http = self.http { Task { try? await http.shutdown() } }
         _ = self.deliver(nil)
     }
 
@@ -145,12 +156,23 @@ final class ConnectionDriver: LineOwner {
 
     // MARK: Lines
 
-    private func open(_ id: Int) {
-        self.emit(.line(.opening(line: id)))
-        let line = Line(id: id, messageBytes: self.configuration.messageBytes, owner: self)
-        self.attempts[id] = Attempt(line: line)
-        let timeout = TimeAmount.microseconds(self.configuration.machine.connectTimeout.microseconds)
-        line.connect(to: self.configuration.url, tls: self.tls, on: self.loop, timeout: timeout)
+    private func open(_ id: Int, _ transport: ClientTransport) {
+        self.emit(.line(.opening(line: id, transport: transport)))
+        switch transport {
+        case .websocket:
+            let line = WebSocketLine(id: id, messageBytes: self.configuration.messageBytes, owner: self)
+            self.attempts[id] = Attempt(line: line)
+            let timeout = TimeAmount.microseconds(self.configuration.machine.connectTimeout.microseconds)
+            line.connect(to: self.configuration.url, tls: self.tls, on: self.loop, timeout: timeout)
+        case .stream, .poll:
+            let http = self.http ?? self.makeHTTPClient()
+            self.http = http
+            let line = HTTPLine(
+                id: id, client: http, configuration: self.configuration, loop: self.loop, owner: self)
+            self.attempts[id] = Attempt(line: line)
+            // Nothing to connect: the first request does.
+            self.opened(line)
+        }
         guard let credentials = self.configuration.credentials else { return }
         // Fetched while the line opens. Should they never come, the machine's patience ends.
         let loop = self.loop
@@ -164,6 +186,34 @@ final class ConnectionDriver: LineOwner {
             }
             loop.execute { bound.value.credentialsCame(result, for: id) }
         }
+    }
+
+    /// The app's headers go into `hello` on every transport, since a WebSocket has no others.
+    private func withHeaders(_ text: ByteBuffer) -> ByteBuffer {
+        let start = "{\"event\":\"hello\","
+        guard !self.configuration.headers.isEmpty, text.readableBytesView.starts(with: start.utf8) else { return text }
+        var hello = ByteBuffer(string: start + "\"headers\":")
+        hello.writeImmutableBuffer(
+            JSONWriter.object { json in
+                for (name, value) in self.configuration.headers.sorted(by: { $0.key < $1.key }) {
+                    json.member(name.lowercased(), value)
+                }
+            })
+        hello.writeString(",")
+        hello.writeBytes(text.readableBytesView.dropFirst(start.utf8.count))
+        return hello
+    }
+
+    private func makeHTTPClient() -> HTTPClient {
+        var configuration = HTTPClient.Configuration(
+            tlsConfiguration: self.configuration.tls,
+            // A portal that answers in the gateway's place must not get our headers.
+            redirectConfiguration: .disallow
+        )
+        configuration.timeout.connect = .microseconds(self.configuration.machine.connectTimeout.microseconds)
+        // Not on the app's loop, which may be stopped before the client's last connection is closed.
+        return HTTPClient(
+            eventLoopGroupProvider: .shared(MultiThreadedEventLoopGroup.singleton), configuration: configuration)
     }
 
     private func credentialsCame(_ result: Result<Credentials, any Error>, for id: Int) {
@@ -180,7 +230,7 @@ final class ConnectionDriver: LineOwner {
         }
     }
 
-    func opened(_ line: Line) {
+    func opened(_ line: any ClientLine) {
         guard let attempt = self.attempts[line.id] else { return }
         self.attempts[line.id]?.isOpen = true
         if self.isPaused { line.setReading(false) }
@@ -188,11 +238,21 @@ final class ConnectionDriver: LineOwner {
         self.input(.opened(line: line.id, auth: attempt.auth))
     }
 
-    func received(_ line: Line, _ text: ByteBuffer) {
+    func received(_ line: any ClientLine, _ text: ByteBuffer) {
         self.input(.receive(line: line.id, text: text))
     }
 
-    func ended(_ line: Line, _ end: LineEnd) {
+    func heard(_ line: any ClientLine) {
+        self.input(.heard(line: line.id))
+    }
+
+    func cut(_ line: any ClientLine, reason: String) {
+        guard self.attempts[line.id] != nil else { return }
+        self.emit(.line(.cut(line: line.id, reason: reason)))
+        self.input(.cut(line: line.id))
+    }
+
+    func ended(_ line: any ClientLine, _ end: LineEnd) {
         guard self.attempts.removeValue(forKey: line.id) != nil else { return }
         self.emit(.line(.ended(line: line.id, code: end.code, reason: end.reason)))
         self.input(.closed(line: line.id, code: end.code, reason: end.closeReason, retryAfter: end.retryAfter))

@@ -12,7 +12,11 @@ public enum ConnectionEvent: Sendable, Equatable {
 
 public enum LineNews: Sendable, Equatable {
     /// An attempt begins.
-    case opening(line: Int)
+    case opening(line: Int, transport: ClientTransport)
+    /// What carries the session from now on.
+    case carried(by: ClientTransport)
+    /// A stream or a poll ended before its time. The line listens anew.
+    case cut(line: Int, reason: String)
     /// It failed, or the line has ended; code 1006 where nobody gave one.
     case ended(line: Int, code: CloseCode, reason: String)
     /// The line that carries the session has not answered in time. Another is tried beside it.

@@ -67,6 +67,14 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
         return (authority[..<colon], authority[authority.index(after: colon)...])
     }
 
+    /// URL of another endpoint of the same gateway, which stand beside that for WebSockets.
+    func http(_ endpoint: String) -> String {
+        var base = self.target.prefix { $0 != "?" }
+        if base.hasSuffix("/socket") { base = base.dropLast("/socket".count) }
+        if base.hasSuffix("/") { base = base.dropLast() }
+        return "\(self.isSecure ? "https" : "http")://\(self.hostHeader)\(base)\(endpoint)"
+    }
+
     /// The value of the `Host` header.
     var hostHeader: String {
         let host = self.host.contains(":") ? "[\(self.host)]" : self.host

@@ -51,8 +51,11 @@ public struct SessionName: Sendable, Equatable {
         self.secret = secret
     }
 
-    public init(using generator: inout some RandomNumberGenerator) {
-        self.handle = Handle(generator.next())
+    /// - Parameter firstDigits: what the handle may begin with, as numbers from 0 to 15.
+    public init(firstDigits: [UInt8] = [], using generator: inout some RandomNumberGenerator) {
+        var handle: UInt64 = generator.next()
+        if let digit = firstDigits.randomElement(using: &generator) { handle = handle & (.max >> 4) | UInt64(digit) << 60 }
+        self.handle = Handle(handle)
         self.secret = Secret(high: generator.next(), low: generator.next())
     }
 
@@ -64,7 +67,10 @@ public struct SessionName: Sendable, Equatable {
     }
 
     /// `HANDLE.SECRET`, for the `hello` reply only.
-    public var revealed: String { "\(self.handle).\(self.secret.high.hexadecimal)\(self.secret.low.hexadecimal)" }
+    public var revealed: String { "\(self.handle).\(self.revealedSecret)" }
+
+    /// The secret alone, for the `Authorization` header only.
+    public var revealedSecret: String { "\(self.secret.high.hexadecimal)\(self.secret.low.hexadecimal)" }
 
     public static func == (left: SessionName, right: SessionName) -> Bool {
         left.handle == right.handle && left.secret.matches(right.secret)

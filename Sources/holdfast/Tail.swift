@@ -42,6 +42,26 @@ struct Tail: AsyncParsableCommand {
     @Option(name: .long, help: "A ticket to authenticate with.")
     var ticket: String?
 
+    @Option(
+        name: .long,
+        help: "What to use: any of websocket,stream,poll. Where WebSockets get through, one is used in the end."
+    )
+    var transport = Transports(list: ClientTransport.allCases)
+
+    struct Transports: ExpressibleByArgument, CustomStringConvertible {
+        let list: [ClientTransport]
+
+        init(list: [ClientTransport]) { self.list = list }
+
+        init?(argument: String) {
+            let words = argument.split(separator: ",", omittingEmptySubsequences: false)
+            self.list = ClientTransport.allCases.filter { words.contains($0.rawValue[...]) }
+            guard self.list.count == words.count else { return nil }
+        }
+
+        var description: String { self.list.map(\.rawValue).joined(separator: ",") }
+    }
+
     func validate() throws {
         for subscription in self.subscriptions {
             do throws(ProtocolError) {
@@ -78,6 +98,7 @@ struct Tail: AsyncParsableCommand {
         var configuration = try ClientConfiguration(url: self.url)
         configuration.machine.clientName = "holdfast tail"
         configuration.machine.clientVersion = HoldfastCommand.configuration.version
+        configuration.machine.transports = self.transport.list
         if let ticket = self.ticket {
             configuration.credentials = { .ticket(ticket) }
             configuration.renewsCredentials = false
@@ -151,6 +172,8 @@ struct TailLog {
     /// Why the last line or attempt has ended.
     private var lastEnd = "the line was lost"
     private var hasBeenConnected = false
+    /// What carries the session.
+    private var transport = ClientTransport.websocket
     /// The app has been without a line since.
     private var isAway = false
     private var subscribed = Set<String>()
@@ -189,7 +212,10 @@ struct TailLog {
     mutating func words(for event: ConnectionEvent) -> [String] {
         switch event {
         case .news(let news): return self.words(for: news)
-        case .line(.opening): return []
+        case .line(.opening), .line(.cut): return []
+        case .line(.carried(let transport)):
+            self.transport = transport
+            return []
         case .line(.ended(_, _, let reason)):
             self.lastEnd = reason
             return []
@@ -256,10 +282,20 @@ struct TailLog {
         let handle = event["session"]?.string.map { "session \($0.prefix { $0 != "." })" } ?? "session"
         if isResumed {
             return self.isAway
-                ? "recovered: the session was resumed, nothing is lost" : "moved to another line, nothing is lost"
+                ? "recovered\(self.over): the session was resumed, nothing is lost"
+                : "moved to another line\(self.over), nothing is lost"
         }
-        guard self.hasBeenConnected else { return "connected (\(node)\(handle))" }
-        return "connected again, but the old session is gone (\(node)\(handle)): asking for what was missed"
+        guard self.hasBeenConnected else { return "connected\(self.over) (\(node)\(handle))" }
+        return "connected again\(self.over), but the old session is gone (\(node)\(handle)): asking for what was missed"
+    }
+
+    /// A WebSocket is what people expect.
+    private var over: String {
+        switch self.transport {
+        case .websocket: ""
+        case .stream: " over an event stream"
+        case .poll: " over long polling"
+        }
     }
 
     private mutating func subscribed(_ name: String, _ since: Position?, _ event: WireEvent) -> String {

@@ -173,3 +173,59 @@ def test_nginx_before_two_gateways(gateway, start, topic):
                 for number in range(5):
                     Api(home.port).publish(topic, number)
                     assert [event["data"] for event in session.poll()] == [number]
+
+
+def use_a_session(port: int, gateways, topic: str) -> None:
+    """Everything that a client does, each event published at every gateway."""
+    with session_at(port) as session:
+        session.subscribe(topic)
+        for number in range(10):
+            for one in gateways:
+                one.api.publish(topic, number)
+            assert [event["data"] for event in session.poll()] == [number]
+            session.send({"event": "ping", "data": str(number)})
+        stream = session.stream()
+        for number in range(10, 15):
+            for one in gateways:
+                one.api.publish(topic, number)
+            assert stream.data(1) == [number]
+        stream.close()
+        homes = [one for one in gateways if one.api.get(f"/api/sessions/{session.handle}").status == 200]
+        assert len(homes) == 1, "it has been one session, in one place"
+
+
+def test_nginx_before_two_gateways_in_strict_turn(gateway, start, topic):
+    """No sticky sessions: `proxy_next_upstream … http_404` finds the gateway that has the session."""
+    second = start()
+    turn = {"hash $remote_addr consistent;": ""}
+    with real.nginx(gateway.port, site=b"", second_gateway=second.port, change=turn) as proxy:
+        for _ in range(4):
+            use_a_session(int(proxy.address.split(":")[1]), (gateway, second), topic)
+    # And it is that line which does it.
+    with real.nginx(gateway.port, site=b"", second_gateway=second.port, change=turn | {"error http_404": "error"}) as proxy:
+        with pytest.raises(AssertionError, match="Unknown session"):
+            for _ in range(4):
+                use_a_session(int(proxy.address.split(":")[1]), (gateway, second), topic)
+
+
+def test_nginx_that_routes_by_the_session_s_id(start, topic):
+    """`session_digits`, as docs/proxies.md has it."""
+    first, second = start(session_digits="01234567"), start(session_digits="89abcdef")
+    routes = f"""
+upstream holdfast_first {{ server 127.0.0.1:{first.port}; keepalive 8; }}
+upstream holdfast_second {{ server 127.0.0.1:{second.port}; keepalive 8; }}
+map $uri $holdfast_gateway {{
+    "~/session/[0-7]"    holdfast_first;
+    "~/session/[89a-f]"  holdfast_second;
+    default              holdfast;
+}}
+"""
+    change = {
+        "hash $remote_addr consistent;": "",
+        "map $http_upgrade": routes + "map $http_upgrade",
+        "proxy_pass http://holdfast/": "proxy_pass http://$holdfast_gateway/",
+        "proxy_next_upstream error http_404 non_idempotent;": "",
+    }
+    with real.nginx(first.port, site=b"", second_gateway=second.port, change=change) as proxy:
+        for _ in range(6):
+            use_a_session(int(proxy.address.split(":")[1]), (first, second), topic)

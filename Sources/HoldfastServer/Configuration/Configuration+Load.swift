@@ -87,6 +87,12 @@ extension Configuration {
             }
         }
         if let node = reader.string("node") { self.node = node }
+        if let digits = reader.string("session_digits") {
+            self.sessionDigits = digits.utf8.compactMap { UInt8(String(UnicodeScalar($0)), radix: 16) }
+            if self.sessionDigits.count != digits.utf8.count || digits != digits.lowercased() {
+                reader.complain("session_digits", "must be digits from 0 to f, such as 01234567, but is \"\(digits)\"")
+            }
+        }
         reader.section("log") { reader in
             reader.choice(
                 "level", &self.log.level,

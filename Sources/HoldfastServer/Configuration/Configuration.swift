@@ -17,6 +17,9 @@ public struct Configuration: Sendable, Equatable {
     public var prefix = ""
     /// Name of this gateway in `hello` replies and logs; empty takes a random one.
     public var node = ""
+    /// What the handles of sessions begin with, as numbers from 0 to 15, so that a balancer can tell by a path which of
+    /// several gateways has the session; empty for any.
+    public var sessionDigits: [UInt8] = []
     public var log = Log()
     public var ping = Ping()
     public var heartbeat = ServerEvent.HeartbeatAdvice()

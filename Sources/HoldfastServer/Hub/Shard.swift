@@ -109,7 +109,7 @@ final class Shard: @unchecked Sendable {
     /// A new session, or `nil` if the gateway has as many as it may have.
     func openSession(_ dialect: Dialect) -> Session? {
         self.loop.assertInEventLoop()
-        let name = SessionName(using: &self.random)
+        let name = SessionName(firstDigits: self.configuration.sessionDigits, using: &self.random)
         guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.limits.sessions) else {
             return nil
         }

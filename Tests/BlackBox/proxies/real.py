@@ -174,13 +174,21 @@ def read_nginx(line: str) -> Entry | None:
     return Entry(said["ended"] - said["took"], said["method"], said["path"], said["status"], bool(said["upgrade"]), said["status"] == 499)
 
 
-def nginx(gateway: int, *, site: bytes, host: str = "127.0.0.1", more: str | None = None, second_gateway: int | None = None):
-    """nginx with deploy/nginx/holdfast.conf; with `more`, a plain proxy_pass with these lines instead."""
+def nginx(
+    gateway: int,
+    *,
+    site: bytes,
+    host: str = "127.0.0.1",
+    more: str | None = None,
+    second_gateway: int | None = None,
+    change: dict[str, str] | None = None,
+):
+    """nginx with deploy/nginx/holdfast.conf, changed as told; with `more`, a plain proxy_pass with these lines instead."""
 
     def prepare(folder: pathlib.Path, port: int) -> list[str]:
         (folder / "page.html").write_bytes(site)
         if more is None:
-            server = shipped_nginx(host, port, gateway, second_gateway, folder)
+            server = replaced(shipped_nginx(host, port, gateway, second_gateway, folder), **(change or {}))
         else:
             server = PLAIN.format(host=host, port=port, gateway=gateway, folder=folder, more=more)
         temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))

@@ -4,45 +4,8 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 
-/// Who opened a line.
-protocol LineOwner: AnyObject {
-    /// Whether messages are to stay where they are.
-    var isPaused: Bool { get }
-
-    /// The WebSocket handshake is done.
-    func opened(_ line: Line)
-    /// A text message.
-    func received(_ line: Line, _ text: ByteBuffer)
-    /// Told at most once, and never of a line that the owner has let go.
-    func ended(_ line: Line, _ end: LineEnd)
-}
-
-/// Why a line has ended.
-struct LineEnd: Equatable {
-    let code: CloseCode
-    /// For people.
-    let reason: String
-    /// What the gateway's Close frame said, word for word.
-    let closeReason: String
-    let retryAfter: RetryAfter?
-
-    init(_ code: CloseCode, _ reason: String, closeReason: String = "", retryAfter: RetryAfter? = nil) {
-        self.code = code
-        self.reason = reason
-        self.closeReason = closeReason
-        self.retryAfter = retryAfter
-    }
-}
-
-extension CloseCode {
-    /// A Close frame without a code (RFC 6455 §7.1.5).
-    static let none = CloseCode(rawValue: 1005)
-    /// No Close frame.
-    static let abnormal = CloseCode(rawValue: 1006)
-}
-
 /// One WebSocket to a gateway, from the connect to the end. Belongs to the owner's event loop.
-final class Line: ChannelInboundHandler {
+final class WebSocketLine: ClientLine, ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
@@ -110,8 +73,7 @@ final class Line: ChannelInboundHandler {
 
     // MARK: For the owner
 
-    /// Sends a text message with the next ``flush()``.
-    func send(_ text: ByteBuffer) {
+    func send(_ text: ByteBuffer, number: UInt64?) {
         guard case .open = self.state else { return }
         self.write(.text, text)
     }
@@ -120,11 +82,13 @@ final class Line: ChannelInboundHandler {
         self.context?.flush()
     }
 
+    /// A WebSocket listens by itself.
+    func listen(_ transport: ClientTransport, received: UInt64, wait: Span?) {}
+
     func setReading(_ isReading: Bool) {
         self.context?.channel.setOption(.autoRead, value: isReading).whenFailure { _ in }
     }
 
-    /// Closes the connection, waiting for nothing. The owner hears nothing of it any more.
     func letGo(code: CloseCode?) {
         let wasOpen = if case .open = self.state { true } else { false }
         self.state = .ended
@@ -217,7 +181,6 @@ final class Line: ChannelInboundHandler {
         }
     }
 
-    /// Hands over what has come, until the owner is paused.
     func readMessages() {
         do throws(WebSocketError) {
             while self.isOpen, self.owner?.isPaused == false, let message = try self.parser.next() {
@@ -247,9 +210,7 @@ final class Line: ChannelInboundHandler {
         case .close(let code, let reason):
             self.write(.close, code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer())
             self.context?.flush()
-            let words = reason.isEmpty ? "" : ": \(reason)"
-            let end = LineEnd(code ?? .none, "closed by the gateway with \(code ?? .none)\(words)", closeReason: reason)
-            self.end(end)
+            self.end(LineEnd(word: code, reason: reason))
         }
     }
 }
