@@ -23,6 +23,15 @@ public enum Credentials: Sendable, Equatable {
     }
 }
 
+/// Keeps what is known of WebSockets on the way to a gateway beyond the life of a connection, so that a client that is started
+/// again does not knock at a door that was found shut. Called on the connection's event loop: not a place to wait.
+public protocol LadderStorage: Sendable {
+    /// What was saved last; `nil` if there is nothing.
+    func load() -> ByteBuffer?
+    /// - Parameter memory: a JSON object; `nil` to forget it.
+    func save(_ memory: ByteBuffer?)
+}
+
 /// What a ``ClientConnection`` may be told about itself. Only the URL has no default.
 public struct ClientConfiguration: Sendable {
     public var url: GatewayURL
@@ -31,6 +40,8 @@ public struct ClientConfiguration: Sendable {
     /// Whether ``credentials`` gives new ones when asked again, so that an expired authentication (close code 4001) is
     /// answered by asking, and does not end the connection.
     public var renewsCredentials = true
+    /// `nil` remembers for as long as the connection lives. One for each gateway.
+    public var ladderStorage: (any LadderStorage)?
     /// Sent with every request of the event stream and the long poll, and in `hello` on every transport.
     public var headers: [String: String] = [:]
     /// For `wss` and `https`.

@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastCore
 import HoldfastProtocol
 import NIOCore
@@ -134,6 +135,11 @@ public final class ClientConnection: Sendable {
 /// Goes on while the computer sleeps, so that a sleep shows as a timer that fires late.
 struct MonotonicClock: Sendable {
     private let start = ContinuousClock.now
+
+    /// What the time of day, in the time since 1970, shows more than this clock.
+    var untilWallClock: Span {
+        Span(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000) - self.now.microseconds)
+    }
 
     var now: Instant {
         let (seconds, attoseconds) = self.start.duration(to: .now).components

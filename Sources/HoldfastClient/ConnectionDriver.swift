@@ -51,6 +51,11 @@ final class ConnectionDriver: LineOwner {
         var options = configuration.machine
         options.hasCredentials = configuration.credentials != nil && configuration.renewsCredentials
         self.machine = ConnectionMachine(options: options, random: { Double.random(in: 0..<1) })
+        guard let stored = configuration.ladderStorage?.load(), let memory = LadderMemory(parsing: stored) else {
+            return
+        }
+        let now = Span(microseconds: -clock.untilWallClock.microseconds)
+        self.input(.memory(memory.shifted(by: now)))
     }
 
     var statistics: ConnectionMachine.Statistics { self.machine.statistics }
@@ -87,8 +92,8 @@ final class ConnectionDriver: LineOwner {
                 written.insert(line)
             case .listen(let line, let transport, let received, let wait):
                 self.attempts[line]?.line.listen(transport, received: received, wait: wait)
-            // The machine itself remembers for as long as it lives, and nothing outlives it here.
-            case .remember: break
+            case .remember(let memory):
+                self.configuration.ladderStorage?.save(memory?.shifted(by: self.clock.untilWallClock).json())
             case .close(let line, let code): self.attempts.removeValue(forKey: line)?.line.letGo(code: code)
             case .timer(let at): self.setTimer(at)
             case .tell(let news): self.emit(.news(news))

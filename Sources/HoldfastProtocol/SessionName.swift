@@ -54,7 +54,9 @@ public struct SessionName: Sendable, Equatable {
     /// - Parameter firstDigits: what the handle may begin with, as numbers from 0 to 15.
     public init(firstDigits: [UInt8] = [], using generator: inout some RandomNumberGenerator) {
         var handle: UInt64 = generator.next()
-        if let digit = firstDigits.randomElement(using: &generator) { handle = handle & (.max >> 4) | UInt64(digit) << 60 }
+        if let digit = firstDigits.randomElement(using: &generator) {
+            handle = handle & (.max >> 4) | UInt64(digit) << 60
+        }
         self.handle = Handle(handle)
         self.secret = Secret(high: generator.next(), low: generator.next())
     }

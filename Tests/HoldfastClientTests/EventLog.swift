@@ -28,6 +28,10 @@ final class EventLog: Sendable {
         self.events.compactMap { if case .news(let news) = $0 { news } else { nil } }
     }
 
+    var lines: [LineNews] {
+        self.events.compactMap { if case .line(let news) = $0 { news } else { nil } }
+    }
+
     var states: [ConnectionState] {
         self.news.compactMap { if case .state(let change) = $0 { change.state } else { nil } }
     }

@@ -1488,7 +1488,7 @@ export class ConnectionMachine {
       wait = line.wait / 1000;
       // The answer is the sign of life. Only what was heard, or a shorter wait, gives it new time.
       if (anew || liveness.askedAt === null) liveness.asked(this.#now, line.wait + this.#roundTrip.wait(), liveness.doubted);
-    } else if (first) line.wordBy = this.#now + FIRST_WORD_MS;
+    } else if (first && this.#ladder.polls) line.wordBy = this.#now + FIRST_WORD_MS;
     line.listenAt = this.#now;
     this.#do({ type: "listen", line: id, transport, received: this.#received, wait });
     this.#told();
@@ -1689,7 +1689,7 @@ export class ConnectionMachine {
   #heartbeatDue() {
     const line = /** @type {Line} */ (this.#main);
     if (!this.#offline) {
-      if (this.#now >= line.wordBy && this.#ladder.polls) {
+      if (this.#now >= line.wordBy) {
         this.#ladder.poll(this.#now + STREAM_BUFFERED_MS);
         this.#listenByPoll(line);
       }

@@ -18,23 +18,25 @@ private enum LineReport: Equatable {
 private final class LineHolder: LineOwner {
     var isPaused = false
     let reports: NIOLockedValueBox<[LineReport]>
-    private(set) var line: Line?
+    private(set) var line: WebSocketLine?
 
     init(_ reports: NIOLockedValueBox<[LineReport]>) {
         self.reports = reports
     }
 
     func open(_ url: GatewayURL, on loop: any EventLoop, messageBytes: Int) {
-        let line = Line(id: 1, messageBytes: messageBytes, owner: self)
+        let line = WebSocketLine(id: 1, messageBytes: messageBytes, owner: self)
         self.line = line
         line.connect(to: url, tls: nil, on: loop, timeout: .seconds(10))
     }
 
-    func opened(_ line: Line) { self.reports.withLockedValue { $0.append(.opened) } }
-    func received(_ line: Line, _ text: ByteBuffer) {
+    func opened(_ line: any ClientLine) { self.reports.withLockedValue { $0.append(.opened) } }
+    func received(_ line: any ClientLine, _ text: ByteBuffer) {
         self.reports.withLockedValue { $0.append(.received(String(buffer: text))) }
     }
-    func ended(_ line: Line, _ end: LineEnd) { self.reports.withLockedValue { $0.append(.ended(end)) } }
+    func heard(_ line: any ClientLine) {}
+    func cut(_ line: any ClientLine, reason: String) {}
+    func ended(_ line: any ClientLine, _ end: LineEnd) { self.reports.withLockedValue { $0.append(.ended(end)) } }
 }
 
 /// A line to a scripted server.
@@ -91,8 +93,8 @@ struct LineTests {
     @Test func textGoesBothWaysWhole() async throws {
         try await withLine { it in
             try await it.onLoop {
-                $0.line?.send(ByteBuffer(string: "one"))
-                $0.line?.send(ByteBuffer(string: String(repeating: "x", count: 70_000)))
+                $0.line?.send(ByteBuffer(string: "one"), number: nil)
+                $0.line?.send(ByteBuffer(string: String(repeating: "x", count: 70_000)), number: nil)
                 $0.line?.flush()
             }
             try await eventually("both") { it.peer.messages.count == 2 }
@@ -186,7 +188,7 @@ struct LineTests {
         try await withLine { it in
             try await it.onLoop { holder in
                 holder.line?.letGo(code: .normal)
-                holder.line?.send(ByteBuffer(string: "too late"))
+                holder.line?.send(ByteBuffer(string: "too late"), number: nil)
                 holder.line?.flush()
             }
             try await eventually("closed") { it.peer.hasEnded }
