@@ -105,6 +105,12 @@ final class Session {
         self.catchUp()
     }
 
+    /// The session has come to another loop, and its subscriptions with what they are still to be sent.
+    func catchUpAnew() {
+        self.catchingUp = self.subscriptions.values.filter { $0.waiting != nil }
+        self.catchUp()
+    }
+
     /// Takes from what was missed about as much as one write takes. A history may be larger than what may wait for a slow
     /// consumer, and a client that reads is none.
     private func catchUp() {
@@ -219,8 +225,8 @@ final class Session {
     /// - Parameter received: how many events it has had. Those after it that were written did not reach it.
     /// - Returns: `false` if that count cannot be; the session has ended.
     func goOn(received: UInt64) -> Bool {
-        let unsent = UInt64(self.queue.events.count { $0.isCounted })
-        if received + unsent == self.core.outbox.sent { return self.core.outbox.acknowledge(received) }
+        let written = self.core.outbox.sent - UInt64(self.queue.events.count { $0.isCounted })
+        if received == written { return self.core.outbox.acknowledge(received) }
         guard let events = self.core.outbox.resume(after: received) else {
             let transport = self.transport
             self.endForCount(received)

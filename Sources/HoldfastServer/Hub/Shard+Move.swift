@@ -183,8 +183,9 @@ extension Shard {
                 self.subscribe(subscription, since: nil, history: .none) { _ in }
                 session.send(ServerEvent.gap(subscription: name, after: nil, next: nil))
             }
-            session.catchUp(subscription)
         }
+        // Not before all have taken over what their predecessors had waiting.
+        session.catchUpAnew()
     }
 
     /// Asks the broker and comes back to this loop with the answer, at once if it is there at once.

@@ -218,3 +218,26 @@ async def test_the_proxies_see_what_a_restless_page_does(browser):
 
             await until(seen, SOON, f"{name}: three aborted polls are seen")
     await all_are_ready()
+
+
+@pytest.mark.parametrize(
+    ("treatment", "words"),
+    [
+        ("ok", "WebSocket works"),
+        ("400", "Something between you and the server refuses WebSocket upgrades"),
+        ("hang", "Something between you and the server lets WebSocket handshakes hang"),
+        ("silent", "Something between you and the server"),
+    ],
+)
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_the_page_for_a_support_call_names_the_cause(browser, treatment, words):
+    async with on_page(browser, faulty(treatment)) as run:
+        await all_are_ready()
+        await run.page.open(f"http://{run.proxy.address}/holdfast/diagnose")
+        done = "document.querySelector('#verdict')?.dataset.verdict"
+        verdict = await run.page.until(done, 40, "the page has come to a verdict")
+        text = await run.page.evaluate("document.querySelector('#text').textContent")
+        await run.page.screenshot(measured.folder() / f"diagnose-{browser}-{treatment}.png")
+        assert verdict == ("websocket" if treatment == "ok" else "stream"), text
+        assert words in text, text
+        assert await run.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the page"
