@@ -8,6 +8,7 @@ import time
 import pytest
 
 from event_client import EventClient
+from http_session import HttpSession
 from raw_socket import RawSocket
 from raw_websocket import CLOSE, PING, TEXT, make_frame, read_response
 
@@ -151,3 +152,39 @@ def test_idempotency_keys_that_only_look_alike(gateway, topic):
     first = gateway.api.publish(topic, 1, idempotency_key="caf\u00e9")
     second = gateway.api.publish(topic, 2, idempotency_key="cafe\u0301")
     assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize("received", [2**64 - 1, 2**63, 2, 2**64, -1, 1.5])
+def test_counts_of_a_poll_that_cannot_be(gateway, topic, received):
+    """With an event waiting, a sum with the largest count did not fit into an integer."""
+    with HttpSession.opened(gateway.port, {"event": "subscribe", "subscription": topic}) as session:
+        gateway.api.publish(topic, "waiting")
+        reply = session.post("poll", {"received": received, "wait": 0})
+        assert reply.status == (404 if isinstance(received, int) and 2 < received < 2**64 else 200 if received == 2 else 400), reply
+
+
+def test_a_stream_that_is_cut_in_the_middle_of_several_recoveries(gateway_of_four_loops, topic):
+    """The session moves from loop to loop, with what four subscriptions are still to be sent."""
+    gateway, count = gateway_of_four_loops, 400
+    topics = [f"{topic}_{index}" for index in range(4)]
+    for name in topics:
+        answer = gateway.api.post("/api/batch", [{"subscription": name, "data": "x" * 1000} for _ in range(count)])
+        epoch = answer.json[0]["position"]["epoch"]
+    since = [{"event": "subscribe", "subscription": name, "since": {"epoch": epoch, "offset": 0}} for name in topics]
+    with HttpSession.opened(gateway.port, *since) as session:
+        seen: dict[str, list[int]] = {name: [] for name in topics}
+        events = [event for event in session.first if event["event"] == "message"]
+        while sum(map(len, seen.values())) + len(events) < 4 * count:
+            stream = session.stream()
+            while len(events) < 100 and sum(map(len, seen.values())) + len(events) < 4 * count:
+                event = stream.event()
+                assert event["event"] != "gap", event
+                if event["event"] == "message":
+                    events.append(event)
+            stream.reset()
+            for event in events:
+                seen[event["subscription"]].append(event["offset"])
+            events = []
+        for event in events:
+            seen[event["subscription"]].append(event["offset"])
+        assert seen == {name: list(range(1, count + 1)) for name in topics}
