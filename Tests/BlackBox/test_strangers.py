@@ -188,3 +188,28 @@ def test_a_stream_that_is_cut_in_the_middle_of_several_recoveries(gateway_of_fou
         for event in events:
             seen[event["subscription"]].append(event["offset"])
         assert seen == {name: list(range(1, count + 1)) for name in topics}
+
+
+def test_a_batch_announced_as_too_large_is_not_asked_for(gateway):
+    with RawSocket(gateway.port) as client:
+        head = f"POST /session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {1 << 30}\r\nExpect: 100-continue\r\n\r\n"
+        client.send(head.encode())
+        assert read_response(client).status == 413
+
+
+@pytest.mark.parametrize("path", ["/session", "/health"])
+def test_a_client_that_has_said_all_is_answered(gateway, path):
+    body = json.dumps([{"event": "hello", "version": 1}]) if path == "/session" else ""
+    with RawSocket(gateway.port) as client:
+        method = "POST" if body else "GET"
+        client.send(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        client.finish_writing()
+        assert read_response(client).status == 200
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "1", None])
+def test_numbers_of_a_poll_that_cannot_be(gateway, number):
+    with HttpSession.opened(gateway.port) as session:
+        reply = session.post("poll", {"received": 0, "wait": 0, "number": number})
+        assert reply.status == 400 and "number from 1 on" in reply.json["error"], reply
+        assert session.post("poll", {"received": 0, "wait": 0}).status == 200

@@ -223,7 +223,7 @@ async def test_the_proxies_see_what_a_restless_page_does(browser):
 @pytest.mark.parametrize(
     ("treatment", "words"),
     [
-        ("ok", "WebSocket works"),
+        ("ok", "WebSockets work"),
         ("400", "Something between you and the server refuses WebSocket upgrades"),
         ("hang", "Something between you and the server lets WebSocket handshakes hang"),
         ("silent", "Something between you and the server"),

@@ -158,9 +158,10 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             let exchange = SessionExchange(
                 head, path: path, shard: self.shard, remote: context.channel.remote, front: self)
             self.phase = .serving(exchange, hasEnded: false)
+            exchange.expect(head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0)
         case (.serving(let exchange, _), .body(var bytes)):
             self.extendDeadline(self.shard.limits.handshakeTime)
-            _ = exchange.append(&bytes)
+            exchange.append(&bytes)
         case (.serving(let exchange, _), .end):
             self.phase = .serving(exchange, hasEnded: true)
             exchange.serve()
@@ -231,7 +232,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         }
         if self.inputIsClosed {
             self.inputIsClosed = false
-            context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+            self.inputClosed(context: context)
         }
     }
 
@@ -248,10 +249,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         context.fireChannelWritabilityChanged()
     }
 
-    private var isPassing: Bool {
-        if case .passing = self.phase { true } else { false }
-    }
-
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         if case .passing = self.phase { return context.fireErrorCaught(error) }
         if error is HTTPParserError, !self.mustHold {
@@ -263,12 +260,20 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        // The peer's FIN, or the server's stop, and Hummingbird knows nothing of this connection. A client that waits for
-        // events does not close its direction before it gives up.
-        case ChannelEvent.inputClosed where !self.isPassing, is ChannelShouldQuiesceEvent where self.installed == nil:
-            context.close(promise: nil)
         case ChannelEvent.inputClosed where !self.held.isEmpty: self.inputIsClosed = true
+        case ChannelEvent.inputClosed: self.inputClosed(context: context)
+        // The server's stop, and Hummingbird knows nothing of this connection.
+        case is ChannelShouldQuiesceEvent where self.installed == nil: context.close(promise: nil)
         default: context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    /// The peer's FIN, behind all that it has said.
+    private func inputClosed(context: ChannelHandlerContext) {
+        switch self.phase {
+        case .passing: context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        case .serving(let exchange, hasEnded: true) where exchange.inputClosed(): break
+        case .idle, .serving, .upgrading, .over: context.close(promise: nil)
         }
     }
 

@@ -167,11 +167,16 @@ extension SessionExchange {
     // MARK: stream
 
     private func openStream(_ name: SessionName) {
+        self.isListening = true
         guard let received = self.queryNumber("received") else {
             return self.refuse(
                 .badRequest, ProtocolError("The query must be received=COUNT of events.", code: "bad_request"))
         }
         let number = self.queryNumber("number")
+        guard number != 0, number != nil || !self.query.contains("number=") else {
+            return self.refuse(
+                .badRequest, ProtocolError("number must be a whole number from 1 on.", code: "bad_request"))
+        }
         self.shard.find(name, isOverHTTP: true) { found in
             guard !self.isGone else {
                 if case .session(let session) = found { session.transportMissed() }
@@ -202,9 +207,13 @@ extension SessionExchange {
     // MARK: poll
 
     private func poll(_ name: SessionName) {
+        self.isListening = true
         guard let body = try? JSONObject(parsing: self.takeBody(), limits: self.limits),
             let received = body["received"]?.unsignedInteger, let wait = body["wait"]?.double, wait >= 0
         else { return self.refuseBody("{\"received\":count,\"wait\":seconds}") }
+        guard body["number"].map({ ($0.unsignedInteger ?? 0) > 0 }) ?? true else {
+            return self.refuseBody("{\"received\":count,\"wait\":seconds,\"number\":whole number from 1 on}")
+        }
         let until = Instant.now + .seconds(min(wait, self.shard.limits.pollTime))
         let shared = SharedExchange(self)
         let ticket = self.shard.gateway.registry.nextTicket()

@@ -18,7 +18,9 @@ final class SessionExchange {
     let wantedHeaders: String?
     private(set) var body = ByteBuffer()
     private let version: HTTPVersion
-    private let isKeepAlive: Bool
+    private var isKeepAlive: Bool
+    /// It waits for events, perhaps for long.
+    var isListening = false
     private let cors: [(String, String)]
     /// `nil` once the request is answered or the connection gone.
     private weak var front: HTTPFront?
@@ -47,16 +49,19 @@ final class SessionExchange {
     var isGone: Bool { self.front == nil }
     var isAllowedOrigin: Bool { !self.cors.isEmpty }
 
-    /// - Returns: `false` if the body is too large; the request has been answered.
-    func append(_ bytes: inout ByteBuffer) -> Bool {
+    /// Refuses a body that is too large, if need be before it comes.
+    /// - Parameter announced: `Content-Length`.
+    func expect(_ announced: Int) { _ = self.hasRoom(for: announced) }
+
+    func append(_ bytes: inout ByteBuffer) {
+        if self.hasRoom(for: self.body.readableBytes + bytes.readableBytes) { self.body.writeBuffer(&bytes) }
+    }
+
+    private func hasRoom(for actual: Int) -> Bool {
         let limit = self.shard.limits.messageBytes
-        let actual = self.body.readableBytes + bytes.readableBytes
-        guard actual <= limit else {
-            self.refuse(.payloadTooLarge, .limitExceeded("The request's length in bytes", limit: limit, actual: actual))
-            return false
-        }
-        self.body.writeBuffer(&bytes)
-        return true
+        if actual <= limit { return true }
+        self.refuse(.payloadTooLarge, .limitExceeded("The request's length in bytes", limit: limit, actual: actual))
+        return false
     }
 
     /// The body has been read and is needed no more.
@@ -139,6 +144,13 @@ final class SessionExchange {
     }
 
     // MARK: The connection
+
+    /// The client has said all that it will. One that waits for events does not close its direction before it gives up.
+    /// - Returns: whether it still is to be answered.
+    func inputClosed() -> Bool {
+        self.isKeepAlive = false
+        return !self.isListening
+    }
 
     func writabilityChanged(_ isWritable: Bool) { self.stream?.writabilityChanged(isWritable) }
 
