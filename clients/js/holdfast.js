@@ -156,14 +156,16 @@ class Backoff {
   failures = 0; // lines since the last useful one that did not open, or did not live long enough to be useful
   spread = 1_000; // ms, from the last hello: over how long the server wants its clients to come back
 
+  #random;
+
   /** @param {() => number} random */
   constructor(random) {
-    this.random = random;
+    this.#random = random;
   }
 
   /** @param {number} from @param {number} to */
   between(from, to) {
-    return to > from ? from + Math.floor(this.random() * (to - from)) : from;
+    return to > from ? from + Math.floor(this.#random() * (to - from)) : from;
   }
 
   /** The server's advice in ms. A single number is spread too, else all that got it would come at the same moment.
@@ -192,15 +194,15 @@ class Backoff {
 class RoundTrip {
   /** @type {number|null} */
   srtt = null;
-  rttvar = 0;
+  #rttvar = 0;
 
   /** @param {number} rtt */
   sample(rtt) {
     if (this.srtt === null) {
       this.srtt = rtt;
-      this.rttvar = rtt / 2;
+      this.#rttvar = rtt / 2;
     } else {
-      this.rttvar = 0.75 * this.rttvar + 0.25 * Math.abs(this.srtt - rtt);
+      this.#rttvar = 0.75 * this.#rttvar + 0.25 * Math.abs(this.srtt - rtt);
       this.srtt = 0.875 * this.srtt + 0.125 * rtt;
     }
   }
@@ -208,7 +210,7 @@ class RoundTrip {
   /** How long a pong may take before the line is suspect. Short, because a suspicion costs only a race. */
   wait() {
     if (this.srtt === null) return WAIT_MAX_MS;
-    return Math.min(Math.max(Math.ceil(this.srtt + 4 * this.rttvar + 500), WAIT_MIN_MS), WAIT_MAX_MS);
+    return Math.min(Math.max(Math.ceil(this.srtt + 4 * this.#rttvar + 500), WAIT_MIN_MS), WAIT_MAX_MS);
   }
 }
 
@@ -219,8 +221,8 @@ class Liveness {
   isHidden = false;
   timeout = 5_000;
   slack = 0; // of the transport: how much longer it may be quiet
-  heardAt = 0;
-  wait = 0;
+  #heardAt = 0;
+  #wait = 0;
   /** @type {number|null} a ping is out and nothing was heard since */
   askedAt = null;
   doubted = false;
@@ -238,7 +240,7 @@ class Liveness {
    */
   heard(now, answer = false) {
     const wasSuspect = this.suspectAt !== null;
-    this.heardAt = now;
+    this.#heardAt = now;
     // In doubt only the answer is proof: what else comes may have been on its way, or in a buffer while we slept.
     if (this.doubted && !wasSuspect && !answer) return false;
     this.askedAt = this.suspectAt = null;
@@ -253,7 +255,7 @@ class Liveness {
    */
   asked(now, wait, doubted) {
     this.askedAt = now;
-    this.wait = wait;
+    this.#wait = wait;
     this.doubted = doubted;
     // A suspect line gets its whole time again: a page that wakes up must not throw a good line away.
     if (this.suspectAt !== null) this.suspectAt = now;
@@ -261,8 +263,8 @@ class Liveness {
 
   next() {
     if (this.suspectAt !== null) return this.suspectAt + this.timeout;
-    if (this.askedAt !== null) return this.askedAt + this.wait;
-    return this.heardAt + this.interval + this.slack;
+    if (this.askedAt !== null) return this.askedAt + this.#wait;
+    return this.#heardAt + this.interval + this.slack;
   }
 
   /** @param {number} now @returns {"ping"|"suspect"|"dead"|null} */
@@ -287,6 +289,7 @@ class Ladder {
   #memory = nothingKnown();
   #news = false; // it has changed, and nobody was told
   #transports;
+  #climbs; // whether there is anything to choose
   /** @type {number|null} the WebSocket that has not answered yet. Attempts are named by their time */
   #attempt = null;
   /** @type {number[]} those that failed, and it is not known yet whether the fallback works */
@@ -306,8 +309,7 @@ class Ladder {
   constructor(transports) {
     this.#transports = transports;
     this.polls = transports.includes("poll");
-    /** Whether there is anything to choose. */
-    this.climbs = transports.includes("websocket") && transports.length > 1;
+    this.#climbs = transports.includes("websocket") && transports.length > 1;
   }
 
   // ── Questions
@@ -320,19 +322,18 @@ class Ladder {
 
   /** Nothing but a WebSocket is left, whatever is known of it. */
   get desperate() {
-    return this.climbs && this.#outages >= 2;
+    return this.#climbs && this.#outages >= 2;
   }
 
   /** From when on a WebSocket may be tried. It does not move with the clock. */
   get due() {
-    if (!this.climbs) return this.#transports[0] === "websocket" ? -NEVER : NEVER;
+    if (!this.#climbs) return this.#transports[0] === "websocket" ? -NEVER : NEVER;
     if (this.#dying !== null) return NEVER;
     const { attempts, strikes, until, rest } = this.#memory;
-    const budget = attempts.at(-BUDGET);
-    const again = strikes ? attempts.at(-1) : undefined;
-    const postponed = budget === undefined ? -NEVER : budget + BUDGET_MS;
-    if (this.#asked !== null) return Math.max(postponed, this.#asked);
-    return Math.max(postponed, again === undefined ? -NEVER : again + SECOND_TRY_MS, until ?? -NEVER, rest ?? -NEVER);
+    const budget = (attempts.at(-BUDGET) ?? -NEVER) + BUDGET_MS;
+    if (this.#asked !== null) return Math.max(budget, this.#asked);
+    const again = strikes ? (attempts.at(-1) ?? -NEVER) + SECOND_TRY_MS : -NEVER;
+    return Math.max(budget, again, until ?? -NEVER, rest ?? -NEVER);
   }
 
   /**
@@ -343,7 +344,7 @@ class Ladder {
   start(now, suspect) {
     const { deaths, until } = this.#memory;
     const dies = suspect && this.#young(now) && (deaths > 0 || until !== null);
-    return (this.due <= now && !dies) || !this.fallback(now) ? "websocket" : /** @type {Transport} */ (this.fallback(now));
+    return ((this.due > now || dies) && this.fallback(now)) || "websocket";
   }
 
   /** The longest quiet that a WebSocket may have, where they died young. */
@@ -357,16 +358,16 @@ class Ladder {
     return this.#life && !this.#blank ? this.#life.since + LIVED_MS : NEVER;
   }
 
-  /** @param {number} now */
-  blockedUntil(now) {
-    const { until } = this.#memory;
-    return until !== null && now < until ? until : null;
-  }
-
-  /** @param {number} now */
-  verdict(now) {
-    if (this.blockedUntil(now) !== null) return "blocked";
-    return now < (this.#memory.rest ?? 0) ? "resting" : "unknown";
+  /**
+   * @param {number} now
+   * @param {Transport|null} carrier what carries the session
+   * @returns {{websocket: WebSocketStanding, blockedUntil: number|null}}
+   */
+  verdict(now, carrier) {
+    const { until, rest } = this.#memory;
+    if (carrier === "websocket") return { websocket: "works", blockedUntil: null };
+    if (now < (until ?? 0)) return { websocket: "blocked", blockedUntil: until };
+    return { websocket: now < (rest ?? 0) ? "resting" : "unknown", blockedUntil: null };
   }
 
   /** @returns {Memory|null|undefined} what is to be kept from now on; undefined: as before */
@@ -384,7 +385,7 @@ class Ladder {
    * @param {boolean} desperate no fallback works that could be counted against it
    */
   opened(now, desperate) {
-    if (!this.climbs) return;
+    if (!this.#climbs) return;
     this.#grown(now);
     this.#asked = null;
     this.#attempt = now;
@@ -491,7 +492,7 @@ class Ladder {
    */
   poll(until) {
     this.#memory.pollUntil = until;
-    this.#news = this.climbs;
+    this.#news = this.#climbs;
   }
 
   /**
@@ -500,13 +501,13 @@ class Ladder {
    * @param {number} now
    */
   recall(memory, now) {
-    if (!this.climbs) return;
+    if (!this.#climbs) return;
     /** @param {unknown} value @param {number} from @param {number} to @returns {number|null} */
     const number = (value, from, to) => (typeof value === "number" && value >= from ? Math.floor(Math.min(value, to)) : null);
     const given = memory?.v === 1 ? memory : {};
     // A clock that was put back has left attempts in the future.
     const recent = (/** @type {unknown} */ at) => typeof at === "number" && at > now - BUDGET_MS && at <= now + SAME_ATTEMPT_MS;
-    const attempts = Array.isArray(given.attempts) ? given.attempts.filter(recent).map((/** @type {number} */ at) => Math.floor(at)) : [];
+    const attempts = Array.isArray(given.attempts) ? given.attempts.filter(recent).map(Math.floor) : [];
     const { deaths } = this.#memory;
     this.#grown(now);
     this.#memory = {
@@ -534,7 +535,7 @@ class Ladder {
 
   get #blank() {
     const { attempts, strikes, until, deaths, rest, pollUntil } = this.#memory;
-    return !attempts.length && !strikes && !deaths && until === null && rest === null && pollUntil === null;
+    return !attempts.length && !strikes && !deaths && (until ?? rest ?? pollUntil) === null;
   }
 
   /** @param {number} now */
@@ -591,9 +592,9 @@ class Ladder {
 
 /**
  * @typedef {object} Command
- * @property {string} [id] absent: no reply is awaited
+ * @property {string} id absent: no reply is awaited
  * @property {string} kind
- * @property {string} [subscription]
+ * @property {string} subscription
  * @property {string} text
  * @property {number} bytes of UTF-8
  * @property {Topic} [topic] that an unsubscribe ends
@@ -611,7 +612,7 @@ class Outbox {
   /** @type {Command[]} number acknowledged+1, +2, … of this session */
   unacknowledged = [];
   /** @type {Map<string, Command>} in the order of the app's calls */
-  unanswered = new Map();
+  #unanswered = new Map();
 
   /** @param {number} limit bytes */
   constructor(limit) {
@@ -624,7 +625,7 @@ class Outbox {
    */
   await(command) {
     this.#hold(command);
-    this.unanswered.set(/** @type {string} */ (command.id), command);
+    this.#unanswered.set(command.id, command);
   }
 
   /**
@@ -639,9 +640,8 @@ class Outbox {
 
   /** @param {unknown} received the server's count @returns {boolean} false: the count cannot be */
   acknowledge(received) {
-    if (!Number.isSafeInteger(received)) return false;
     const news = /** @type {number} */ (received) - this.acknowledged;
-    if (news < 0 || news > this.unacknowledged.length) return false;
+    if (!Number.isSafeInteger(received) || news < 0 || news > this.unacknowledged.length) return false;
     for (const command of this.unacknowledged.splice(0, news)) this.#release(command);
     this.acknowledged += news;
     return true;
@@ -649,9 +649,9 @@ class Outbox {
 
   /** @param {string} id @returns {Command|undefined} */
   answer(id) {
-    const command = this.unanswered.get(id);
+    const command = this.#unanswered.get(id);
     if (!command) return undefined;
-    this.unanswered.delete(id);
+    this.#unanswered.delete(id);
     this.#release(command);
     return command;
   }
@@ -675,7 +675,7 @@ class Outbox {
     if (!biggest) return undefined;
     this.unacknowledged.splice(this.unacknowledged.indexOf(biggest), 1);
     this.#release(biggest);
-    return this.answer(/** @type {string} */ (biggest.id));
+    return this.answer(biggest.id);
   }
 
   /**
@@ -685,7 +685,7 @@ class Outbox {
   restart() {
     for (const command of this.unacknowledged.splice(0)) this.#release(command);
     this.acknowledged = 0;
-    return [...this.unanswered.values()];
+    return [...this.#unanswered.values()];
   }
 
   /** @param {Command} command */
@@ -706,11 +706,11 @@ class Outbox {
  * @property {number} openedAt when it was asked to open
  * @property {"opening"|"probing"|"hello"|"live"} phase
  * @property {number} phaseAt start of the phase
- * @property {boolean} resuming its hello asked for our session
+ * @property {boolean} [resuming] its hello asked for our session
  * @property {WireEvent} [auth]
  * @property {number} listenAt HTTP: when it began to listen, the last time
- * @property {number} wait ms, of the poll
- * @property {boolean} spoke something came to the one who listens
+ * @property {number} [wait] ms, of the poll
+ * @property {boolean} [spoke] something came to the one who listens
  * @property {number} wordBy by then the stream has to have said something
  */
 /**
@@ -719,9 +719,9 @@ class Outbox {
  * @property {string} name
  * @property {WireEvent} fields
  * @property {Position|null} position of the last message that went to the app
- * @property {Position|undefined} since sent with the subscribe that is under way
- * @property {boolean} active the server has confirmed it in this session
- * @property {boolean} before it was confirmed in an earlier session
+ * @property {Position} [since] sent with the subscribe that is under way
+ * @property {boolean} [active] the server has confirmed it in this session
+ * @property {boolean} [before] it was confirmed in an earlier session
  */
 
 /**
@@ -793,11 +793,11 @@ export class ConnectionMachine {
     const {
       random,
       client = { name: "holdfast-js", version: "0.1.0" },
-      credentials = false,
+      credentials,
       connectTimeout = 10_000,
       queueBytes = 1_048_576,
       maxAttempts = Infinity,
-      transports = ["websocket", "stream", "poll"],
+      transports = TRANSPORTS,
     } = options;
     this.#options = { client, credentials, connectTimeout, maxAttempts };
     this.#backoff = new Backoff(random);
@@ -823,11 +823,8 @@ export class ConnectionMachine {
       case "timer": this.#timer(); break;
       case "hidden": case "shown": this.#page(input.type); break;
       case "offline": case "online": this.#network(input.type); break;
+      case "changed": this.#ladder.ask(now); // falls through
       case "doubt": this.#doubt("doubt"); break;
-      case "changed":
-        this.#ladder.ask(now);
-        this.#doubt("doubt");
-        break;
       case "probe":
         this.#ladder.ask(now);
         this.#planClimb(0);
@@ -843,18 +840,16 @@ export class ConnectionMachine {
 
   stats() {
     const transport = this.#live ? /** @type {Line} */ (this.#main).transport : null;
-    const blockedUntil = this.#ladder.blockedUntil(this.#now);
     return {
       ...this.#counts,
       transport,
-      websocket: /** @type {WebSocketStanding} */ (transport === "websocket" ? "works" : this.#ladder.verdict(this.#now)),
-      blockedUntil: transport === "websocket" ? null : blockedUntil,
+      ...this.#ladder.verdict(this.#now, transport),
       state: this.state,
       session: this.#session,
       received: this.#received,
       sent: this.#outbox.posted,
       queuedBytes: this.#outbox.bytes,
-      srtt: this.#roundTrip.srtt === null ? null : Math.round(this.#roundTrip.srtt),
+      srtt: this.#roundTrip.srtt && Math.round(this.#roundTrip.srtt),
     };
   }
 
@@ -906,8 +901,7 @@ export class ConnectionMachine {
   /** @param {string} reason @param {Extract<Action, {type: "error"}>} [error] */
   #stop(reason, error) {
     if (this.state === "closed") return;
-    if (this.#rival) this.#letGo(this.#rival, 1000);
-    if (this.#main) this.#letGo(this.#main, 1000);
+    for (const line of this.#lines) this.#letGo(line, 1000);
     this.#main = this.#rival = this.#session = null;
     this.#attemptAt = NEVER;
     this.#moving = null;
@@ -916,7 +910,7 @@ export class ConnectionMachine {
     if (error) this.#do(error);
     this.#become("closed", reason);
     for (const message of this.#withdraw()) {
-      this.#outbox.answer(/** @type {string} */ (message.id));
+      this.#outbox.answer(message.id);
       this.#fail(message, "closed", "The connection was closed before the reply.");
     }
     for (const topic of this.topics.values()) topic.active = false;
@@ -925,7 +919,7 @@ export class ConnectionMachine {
   /** @param {Extract<Input, {type: "subscribe"}>} input */
   #subscribe({ id, subscription, since, fields = {} }) {
     /** @type {Topic} */
-    const topic = { id, name: subscription, fields, position: since ? { ...since } : null, since: undefined, active: false, before: false };
+    const topic = { id, name: subscription, fields, position: since ? { ...since } : null };
     if (this.#counting() && !this.#submit(this.#subscribeCommand(topic))) return;
     this.topics.set(subscription, topic);
   }
@@ -935,12 +929,12 @@ export class ConnectionMachine {
     topic.active = false;
     topic.since = topic.position ? { ...topic.position } : undefined;
     const { name, id, since } = topic;
-    return command("subscribe", { ...topic.fields, event: "subscribe", subscription: name, since, id });
+    return command({ ...topic.fields, event: "subscribe", subscription: name, since, id });
   }
 
   /** @param {Extract<Input, {type: "unsubscribe"}>} input */
   #unsubscribe({ id, subscription }) {
-    const unsubscribe = command("unsubscribe", { event: "unsubscribe", subscription, id });
+    const unsubscribe = command({ event: "unsubscribe", subscription, id });
     unsubscribe.topic = this.topics.get(subscription);
     // Without a session there is nobody to ask.
     if (!this.#counting()) this.#ended(unsubscribe);
@@ -949,7 +943,7 @@ export class ConnectionMachine {
 
   /** @param {Extract<Input, {type: "message"}>} input */
   #message({ id, subscription, data, fields }) {
-    const message = command("message", { ...fields, event: "message", subscription, data, id });
+    const message = command({ ...fields, event: "message", subscription, data, id });
     if (this.state === "closed") return this.#fail(message, "closed", "The connection is closed.");
     this.#submit(message);
   }
@@ -992,8 +986,7 @@ export class ConnectionMachine {
   #fail(command, code, error, more) {
     const { kind, id, subscription } = command;
     const event = { event: kind, status: "error", code, error, ...more };
-    if (kind === "subscribe") this.#do({ type: "unsubscribed", subscription: /** @type {string} */ (subscription), event });
-    else this.#do({ type: "reply", id: /** @type {string} */ (id), event });
+    this.#do(kind === "subscribe" ? { type: "unsubscribed", subscription, event } : { type: "reply", id, event });
   }
 
   /** @param {string} subscription @param {WireEvent} event */
@@ -1006,7 +999,7 @@ export class ConnectionMachine {
    * An unsubscribe has done its work.
    * @param {Command} command @param {WireEvent} [event] absent: it needed no server
    */
-  #ended({ id = "", subscription = "", topic }, event = { event: "unsubscribe", subscription, status: "ok" }) {
+  #ended({ id, subscription, topic }, event = { event: "unsubscribe", subscription, status: "ok" }) {
     // The app may have subscribed anew meanwhile: that is another topic.
     if (topic && this.topics.get(subscription) === topic) this.#drop(subscription, event);
     this.#do({ type: "reply", id, event });
@@ -1023,7 +1016,7 @@ export class ConnectionMachine {
         messages.push(command);
         continue;
       }
-      this.#outbox.answer(/** @type {string} */ (command.id));
+      this.#outbox.answer(command.id);
       if (command.kind === "unsubscribe") this.#ended(command);
     }
     return messages;
@@ -1060,8 +1053,7 @@ export class ConnectionMachine {
     this.#counts.attempts++;
     /** @type {Line} */
     const line = {
-      id: ++this.#lastLine, transport, openedAt: now, phase: "opening", phaseAt: now, resuming: false,
-      listenAt: NEVER, wait: 0, spoke: false, wordBy: NEVER,
+      id: ++this.#lastLine, transport, openedAt: now, phase: "opening", phaseAt: now, listenAt: NEVER, wordBy: NEVER,
     };
     if (this.#main) this.#rival = line;
     else this.#main = line;
@@ -1078,10 +1070,13 @@ export class ConnectionMachine {
     return line && this.#next === "fallback" && !this.#calm ? line.openedAt + FALLBACK_MS : NEVER;
   }
 
-  /** @returns {Line|null} the WebSocket that has not answered */
+  /** The WebSocket that has not answered. */
   #trying() {
-    for (const line of [this.#main, this.#rival]) if (line?.transport === "websocket" && line.phase !== "live") return line;
-    return null;
+    return this.#lines.find(({ transport, phase }) => transport === "websocket" && phase !== "live");
+  }
+
+  get #lines() {
+    return /** @type {Line[]} */ ([this.#rival, this.#main].filter(Boolean));
   }
 
   /** The fallback carries the session, and nothing speaks against it. */
@@ -1139,10 +1134,9 @@ export class ConnectionMachine {
     line.phaseAt = this.#now;
   }
 
-  /** @param {number} id @returns {Line|null} null: one that we have let go */
+  /** @param {number} id @returns {Line|undefined} undefined: one that we have let go */
   #line(id) {
-    if (this.#main?.id === id) return this.#main;
-    return this.#rival?.id === id ? this.#rival : null;
+    return this.#lines.find((line) => line.id === id);
   }
 
   /** @param {Line} line @param {number} [code] */
@@ -1191,7 +1185,7 @@ export class ConnectionMachine {
     this.#told();
     this.#reauthenticate = false;
     const messages = this.#withdraw();
-    if (line.auth) this.#post(command("auth", line.auth));
+    if (line.auth) this.#post(command(line.auth));
     for (const topic of this.topics.values()) {
       const subscribe = this.#subscribeCommand(topic);
       this.#outbox.await(subscribe);
@@ -1208,28 +1202,25 @@ export class ConnectionMachine {
     if (event.status !== "ok" || typeof event.session !== "string") {
       if (event.code === "unknown_session") this.#session = null;
       this.#error("hello_refused", "The server refused hello.", event);
-      this.#letGo(line);
       this.#refused(line);
-      return this.#lost(line, "hello_refused", this.#backoff.range(event.retry_after));
+      return this.#giveUp(line, "hello_refused", this.#backoff.range(event.retry_after));
     }
-    const resumed = line.resuming && event.resumed === true;
+    const resumed = line.resuming === true && event.resumed === true;
     if (resumed && !this.#outbox.acknowledge(event.received)) {
       this.#badCount(event);
       this.#session = null;
-      this.#letGo(line);
       this.#refused(line);
-      return this.#lost(line, "bad_count");
+      return this.#giveUp(line, "bad_count");
     }
     const { interval, hidden_interval, timeout } = event.heartbeat ?? {};
     const liveness = this.#liveness;
-    liveness.visible = milliseconds(interval, liveness.visible);
-    liveness.hidden = milliseconds(hidden_interval, liveness.hidden);
+    const quiet = line.transport === "websocket" ? this.#ladder.quiet : NEVER;
+    liveness.visible = Math.min(milliseconds(interval, liveness.visible), quiet);
+    liveness.hidden = Math.min(milliseconds(hidden_interval, liveness.hidden), quiet);
     liveness.timeout = milliseconds(timeout, liveness.timeout);
     liveness.slack = 0;
     if (line.transport === "websocket") {
       this.#ladder.answered(this.#now);
-      liveness.visible = Math.min(liveness.visible, this.#ladder.quiet);
-      liveness.hidden = Math.min(liveness.hidden, this.#ladder.quiet);
       if (this.#rival) this.#letGo(this.#rival);
       this.#rival = null;
     } else this.#ladder.works(this.#now);
@@ -1247,7 +1238,7 @@ export class ConnectionMachine {
     if (this.state !== "connected") this.#become("connected", resumed ? "resumed" : "new_session");
     this.#do({ type: "connected", resumed, event });
     if (resumed) {
-      if (this.#reauthenticate && line.auth) this.#outbox.post(command("auth", line.auth), true);
+      if (this.#reauthenticate && line.auth) this.#outbox.post(command(line.auth), true);
       this.#reauthenticate = false;
       this.#outbox.unacknowledged.forEach((command, index) => this.#write(command, this.#outbox.acknowledged + index + 1));
     } else if (line.resuming) this.#beginSession(line);
@@ -1368,6 +1359,12 @@ export class ConnectionMachine {
     this.#await(reason);
   }
 
+  /** @param {Line} line @param {string} reason @param {[number, number]} [advice] */
+  #giveUp(line, reason, advice) {
+    this.#letGo(line);
+    this.#lost(line, reason, advice);
+  }
+
   /** @param {boolean} suspected @param {[number, number]} [advice] */
   #schedule(suspected, advice) {
     this.#attemptAt = this.#now + this.#backoff.delay(suspected, this.#liveness.isHidden, advice);
@@ -1415,8 +1412,7 @@ export class ConnectionMachine {
           case "hello":
             if (line.transport === "websocket" || event.status !== "error") return;
             this.#session = null; // the server does not know it any more
-            this.#letGo(line);
-            return this.#lost(line, "line_closed");
+            return this.#giveUp(line, "line_closed");
           case "probe": case "ping": return;
           case "pong": return this.#pong(event);
           case "ack": return this.#acknowledged(event);
@@ -1511,11 +1507,8 @@ export class ConnectionMachine {
     if (line?.id !== id || line.phase !== "live") return;
     const age = this.#now - line.listenAt;
     if (line.transport === "stream" && !line.spoke && this.#ladder.polls) return this.#listenByPoll(line);
-    if (age < CUT_MS) {
-      this.#letGo(line);
-      return this.#lost(line, "line_closed");
-    }
-    const early = line.transport === "poll" && age < line.wait;
+    if (age < CUT_MS) return this.#giveUp(line, "line_closed");
+    const early = line.transport === "poll" && age < /** @type {number} */ (line.wait);
     if (early) this.#waitCap = Math.max(CUT_MS, Math.floor(0.7 * age));
     this.#listen(line, early);
   }
@@ -1577,23 +1570,24 @@ export class ConnectionMachine {
   /** @param {WireEvent} event counted */
   #event(event) {
     const { status, subscription } = event;
-    const command = status === undefined ? undefined : this.#outbox.answer(event.id);
-    if (command) return this.#answer(command, event);
-    if (status === undefined && typeof subscription === "string") {
+    if (status === undefined) {
       const topic = this.topics.get(subscription);
       if (!topic?.active) return;
       switch (event.event) {
         case "message": return this.#deliver(topic, event);
         case "gap": return this.#gap(topic, event);
         case "unsubscribe": return this.#drop(subscription, event);
+        default: return;
       }
     }
-    if (status === "error") this.#error("server_error", "The server gave no reason.", event);
+    const command = this.#outbox.answer(event.id);
+    if (command) this.#answer(command, event);
+    else if (status === "error") this.#error("server_error", "The server gave no reason.", event);
   }
 
   /** @param {Command} command @param {WireEvent} event */
   #answer(command, event) {
-    const { kind, id = "", subscription = "" } = command;
+    const { kind, id, subscription } = command;
     if (kind === "subscribe") {
       const topic = this.topics.get(subscription);
       if (topic?.id !== id) return; // the app has subscribed anew meanwhile
@@ -1664,11 +1658,7 @@ export class ConnectionMachine {
       if (this.#main && this.#main.wordBy < NEVER) this.#main.wordBy = this.#now + FIRST_WORD_MS;
       this.#doubt("late_timer");
     }
-    for (const line of [this.#rival, this.#main]) {
-      if (!line || this.#now < this.#patience(line)) continue;
-      this.#letGo(line);
-      this.#lost(line, "connect_timeout");
-    }
+    for (const line of this.#lines) if (this.#now >= this.#patience(line)) this.#giveUp(line, "connect_timeout");
     if (this.#now >= this.#fallbackAt() && !this.#offline) this.#fallBack(/** @type {Line} */ (this.#trying()));
     if (this.#live) this.#heartbeatDue();
     if (this.#now >= this.#attemptAt && !this.#offline) this.#attempt();
@@ -1680,10 +1670,10 @@ export class ConnectionMachine {
 
   /**
    * Until when a line must have opened, or given the answer that it owes.
-   * @param {Line|null} line
+   * @param {Line} line
    */
   #patience(line) {
-    return line && line.phase !== "live" ? line.phaseAt + this.#options.connectTimeout : NEVER;
+    return line.phase !== "live" ? line.phaseAt + this.#options.connectTimeout : NEVER;
   }
 
   #heartbeatDue() {
@@ -1701,8 +1691,7 @@ export class ConnectionMachine {
           this.#race();
           break;
         case "dead":
-          this.#letGo(line);
-          return this.#lost(line, "dead");
+          return this.#giveUp(line, "dead");
       }
       // A line that owes an answer has been asked for it, and must not get its time anew.
       if (this.#now >= this.#countAt) this.#liveness.askedAt === null ? this.#sendPing() : this.#wantCount();
@@ -1774,8 +1763,7 @@ export class ConnectionMachine {
       const { askedAt, doubted } = this.#liveness;
       if (askedAt === null || !doubted || this.#now - askedAt >= WAIT_MIN_MS) this.#sendPing(true);
     } else if (line && this.#now - line.phaseAt >= STALE_ATTEMPT_MS) {
-      for (const stale of [this.#rival, line]) {
-        if (!stale) continue;
+      for (const stale of this.#lines) {
         this.#letGo(stale);
         this.#gone(stale);
       }
@@ -1802,7 +1790,7 @@ export class ConnectionMachine {
    * flow of messages, each of which postpones the next ping, does not set a timer each.
    */
   #arm() {
-    let at = Math.min(this.#patience(this.#main), this.#patience(this.#rival));
+    let at = Math.min(...this.#lines.map((line) => this.#patience(line)));
     if (this.#live) at = Math.min(at, this.#ackAt, this.#climbAt, this.#ladder.livedAt);
     if (this.#live && !this.#offline) at = Math.min(at, this.#liveness.next(), this.#countAt, this.#pongBy, this.#main?.wordBy ?? NEVER);
     if (!this.#offline) at = Math.min(at, this.#attemptAt, this.#fallbackAt());
@@ -1814,10 +1802,11 @@ export class ConnectionMachine {
 
 const encoder = new TextEncoder();
 
-/** @param {string} kind @param {WireEvent} event @returns {Command} */
-function command(kind, event) {
+/** @param {WireEvent} event @returns {Command} */
+function command(event) {
   const text = JSON.stringify(event);
-  return { kind, id: event.id, subscription: event.subscription, text, bytes: encoder.encode(text).length, holds: 0 };
+  const { event: kind, id, subscription } = event;
+  return { kind, id, subscription, text, bytes: encoder.encode(text).length, holds: 0 };
 }
 
 /** @param {unknown} seconds @param {number} otherwise where the server says nothing that can be @returns {number} */
@@ -1837,11 +1826,6 @@ function positionOf({ position }) {
 /* ── 2. The driver ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 const ignore = () => {};
-const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
-const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
-const SLOTS = 4; // A browser has six connections to a host over HTTP/1.1, for all tabs together: two are left to the app.
-const SHORT_POLL_MS = 1_000; // between the polls of a page without a slot
-const HIDDEN_SHORT_POLL_MS = 5_000;
 
 /** Requests to listen. One that was given up may arrive behind its successor, and the gateway tells by the number that it is stale. */
 let listens = 0;
@@ -1862,15 +1846,15 @@ class HTTPLine {
   #secret = "";
   #posts = new AbortController();
   #listening = new AbortController();
-  /** @type {(() => void)|null} gives the slot back that we have */
-  #release = null;
+  /** @type {(() => void)|null|undefined} gives the slot back that we have */
+  #release;
   #wake = ignore; // ends the pause between two short polls
   #options;
   #tell;
 
   /**
    * @param {object} options
-   * @param {string} options.url of /session
+   * @param {URL} options.url of /session
    * @param {typeof fetch} options.fetch
    * @param {RequestCredentials} options.credentials
    * @param {() => number} options.received the machine's count
@@ -1891,12 +1875,11 @@ class HTTPLine {
     this.#posts.abort();
     this.#listening.abort();
     this.#release?.();
-    this.#release = null;
     this.#wake();
   }
 
-  /** @param {number} code @param {string} reason @param {number} [retryAfter] */
-  #end(code, reason, retryAfter) {
+  /** @param {{code: number, reason: string, retryAfter?: number}} why */
+  #end({ code, reason, retryAfter }) {
     this.close();
     this.#tell({ type: "closed", code, reason, retryAfter });
   }
@@ -1915,21 +1898,17 @@ class HTTPLine {
     await null; // What is sent in one turn travels together.
     while (this.#queue.length) {
       const { seq } = this.#queue[0];
-      const texts = [];
-      for (let chars = 0; this.#queue.length && chars < BATCH_CHARS; ) {
-        const { text } = /** @type {{text: string}} */ (this.#queue.shift());
-        chars += text.length;
-        texts.push(text);
-      }
-      const batch = `[${texts}]`;
-      const known = this.#path !== "";
-      const ask = () => this.#ask(known ? "/send" : "", known ? `{"seq":${seq},"events":${batch}}` : batch, this.#posts.signal);
+      const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
+      let batch = "";
+      for (let next; batch.length < BATCH_CHARS && (next = this.#queue.shift()); ) batch += (batch && ",") + next.text;
+      const known = this.#path;
+      const ask = () => this.#fetch(known && "/send", known ? `{"seq":${seq},"events":[${batch}]}` : `[${batch}]`, this.#posts.signal);
       let answer;
       try {
         // The server knows a batch by its number, so it may be repeated. What opens a session has none.
         answer = await (known ? ask().catch(ask) : ask());
       } catch (error) {
-        return this.#end(1006, String(error));
+        return this.#end({ code: 1006, reason: String(error) });
       }
       if (this.#posts.signal.aborted) return;
       for (const event of known ? [{ event: "ack", received: answer?.received }] : [answer].flat()) {
@@ -1963,12 +1942,13 @@ class HTTPLine {
         if (transport === "poll") return this.#heard();
         received = this.#options.received();
       }
-      if (transport === "stream") return await this.#stream(received, signal);
-      await this.#poll(received, wait, signal);
-      this.#heard();
-    } catch {
-      if (!signal.aborted) this.#tell({ type: "cut" });
-    }
+      if (transport === "poll") {
+        await this.#poll(received, wait, signal);
+        return this.#heard();
+      }
+      await this.#stream(received, signal);
+    } catch {}
+    if (!signal.aborted) this.#tell({ type: "cut" });
   }
 
   /** @param {AbortSignal} signal */
@@ -1981,8 +1961,11 @@ class HTTPLine {
     return release !== null;
   }
 
+  /** Between the polls of a page without a slot. */
   #pause() {
     return new Promise((resolve) => {
+      const SHORT_POLL_MS = 1_000;
+      const HIDDEN_SHORT_POLL_MS = 5_000;
       const hidden = globalThis.document?.visibilityState === "hidden";
       const timer = setTimeout(resolve, hidden ? HIDDEN_SHORT_POLL_MS : SHORT_POLL_MS);
       this.#wake = () => resolve(clearTimeout(timer));
@@ -1991,29 +1974,33 @@ class HTTPLine {
 
   /** @param {number} received @param {number} wait @param {AbortSignal} signal */
   async #poll(received, wait, signal) {
-    const { events, close } = await this.#ask("/poll", JSON.stringify({ received, wait, number: ++listens }), signal);
+    const { events, close } = await this.#fetch("/poll", JSON.stringify({ received, wait, number: ++listens }), signal);
     for (const event of events) {
       // A newer request is given the rest.
       signal.throwIfAborted();
       this.#receive(event);
     }
     signal.throwIfAborted();
-    if (close) this.#end(close.code, close.reason);
+    if (close) this.#end(close);
     signal.throwIfAborted();
   }
 
-  /** @param {number} received @param {AbortSignal} signal */
+  /**
+   * Until it has ended, or is none.
+   * @param {number} received @param {AbortSignal} signal
+   */
   async #stream(received, signal) {
     const { headers, body } = await this.#fetch(`/stream?received=${received}&number=${++listens}`, undefined, signal);
-    if (!headers.get("content-type")?.startsWith("text/event-stream")) throw new Error("No event stream.");
-    const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
+    if (!headers.get("content-type")?.startsWith("text/event-stream")) return;
+    const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
+    const reader = body.getReader();
     const decoder = new TextDecoder();
     let rest = "";
     let type = "";
     let data = "";
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) throw new Error("The stream has ended.");
+      if (done) return;
       const text = decoder.decode(value, { stream: true });
       rest += text;
       if (text.includes("\n")) {
@@ -2026,26 +2013,19 @@ class HTTPLine {
           if (field === "event") type = content;
           if (field === "data") data += content;
           if (line) continue;
-          if (type === "close") {
-            const { code, reason } = JSON.parse(data);
-            return this.#end(code, reason);
-          }
+          if (type === "close") return this.#end(JSON.parse(data));
           if (data && !type) this.#tell({ type: "receive", text: data });
           type = data = "";
         }
       }
-      if (rest.length > STREAM_LINE_CHARS) throw new Error("A line of the stream is too long.");
+      if (rest.length > STREAM_LINE_CHARS) return;
     }
-  }
-
-  /** @param {string} path @param {string} body @param {AbortSignal} signal */
-  async #ask(path, body, signal) {
-    return (await this.#fetch(path, body, signal)).json();
   }
 
   /**
    * Throws where the gateway has not spoken, and where it has ended the line.
    * @param {string} path @param {string|undefined} body @param {AbortSignal} signal
+   * @returns {Promise<any>} the answer to what was posted; without a body: the response
    */
   async #fetch(path, body, signal) {
     const { fetch, url, credentials } = this.#options;
@@ -2053,22 +2033,23 @@ class HTTPLine {
     if (body) headers.set("Content-Type", "application/json");
     if (this.#path) headers.set("Authorization", `Holdfast ${this.#secret}`);
     // A portal's redirect must not be given the headers.
-    const more = /** @type {const} */ ({ cache: "no-store", redirect: "error", credentials, signal });
-    const response = await fetch(url + this.#path + path, { method: body ? "POST" : "GET", headers, body, ...more });
+    const init = /** @type {const} */ ({ method: body ? "POST" : "GET", headers, body, cache: "no-store", redirect: "error", credentials, signal });
+    const response = await fetch(url + this.#path + path, init);
     const { ok, status } = response;
-    if (ok) return response;
+    const reason = `HTTP ${status}`;
+    if (ok) return body ? response.json() : response;
     const code = /** @type {Record<number, number>} */ ({ 413: 1009, 429: 4029, 503: 1006 })[status];
-    if (code) this.#end(code, `HTTP ${status}`, retryAfterOf(response.headers));
+    if (code) this.#end({ code, reason, retryAfter: retryAfterOf(response.headers) });
     else {
       const event = await response.json();
       // Another 409 is about the count: a new line will bring both sides together.
-      if (event.code === "replaced") this.#end(4000, event.error);
+      if (event.code === "replaced") this.#end({ code: 4000, reason: event.error });
       if (event.event === "hello") {
         this.#receive(event);
-        this.#end(1006, event.error);
+        this.#end({ code: 1006, reason: event.error });
       }
     }
-    throw new Error(`HTTP ${status}`);
+    throw new Error(reason);
   }
 }
 
@@ -2078,22 +2059,23 @@ function retryAfterOf(headers) {
   if (!value) return undefined;
   if (!isNaN(+value)) return +value;
   // By the server's own clock, where it shows it.
-  return Math.max(0, Date.parse(value) - (Date.parse(headers.get("date") ?? "") || Date.now())) / 1000;
+  return Math.max(0, Date.parse(value) - (Date.parse(/** @type {string} */ (headers.get("date"))) || Date.now())) / 1000;
 }
 
 /**
  * One of the few connections that the tabs of a browser share, if one is free.
- * @param {string} url
+ * @param {URL} url
  * @returns {Promise<(() => void)|null>} gives it back
  */
 async function takeSlot(url) {
+  const SLOTS = 4; // A browser has six connections to a host over HTTP/1.1, for all tabs together: two are left to the app.
   const locks = globalThis.navigator?.locks;
   if (!locks) return ignore;
   for (let slot = 1; slot <= SLOTS; slot++) {
     /** @type {(() => void)|null} */
     const release = await new Promise((resolve) => {
-      const name = `holdfast:slot:${new URL(url).origin}:${slot}`;
-      const hold = (/** @type {unknown} */ lock) => (lock ? new Promise((done) => resolve(() => done(null))) : resolve(null));
+      const name = `holdfast:slot:${url.origin}:${slot}`;
+      const hold = (/** @type {any} */ lock) => new Promise((done) => resolve(lock && done));
       locks.request(name, { ifAvailable: true }, hold).catch(() => resolve(ignore)); // A page without an origin has no locks.
     });
     if (release) return release;
@@ -2129,6 +2111,7 @@ export class Driver {
   #machine;
   #options;
   #storage;
+  #session;
   #key;
 
   /**
@@ -2137,7 +2120,7 @@ export class Driver {
    * @param {string} options.url
    * @param {typeof WebSocket} options.WebSocket
    * @param {typeof fetch} options.fetch
-   * @param {boolean} options.withCredentials
+   * @param {boolean} [options.withCredentials]
    * @param {MemoryStorage|null|undefined} options.storage
    * @param {() => number} options.now
    * @param {() => Promise<{auth?: WireEvent, headers?: Record<string, string>}>} options.prepare an attempt
@@ -2148,7 +2131,8 @@ export class Driver {
     this.#machine = machine;
     this.#options = options;
     this.#storage = options.storage;
-    this.#key = "holdfast:" + new URL(httpURL(options.url)).origin;
+    this.#session = new URL("session", options.url.replace(/^ws/, "http"));
+    this.#key = "holdfast:" + this.#session.origin;
   }
 
   now() {
@@ -2165,101 +2149,104 @@ export class Driver {
     if (this.#busy) return;
     this.#busy = true;
     try {
-      for (let action; (action = this.#queue.shift()); ) this.#perform(action);
+      for (let action; (action = this.#queue.shift()); ) {
+        (/** @type {any} */ (this.#perform)[action.type] ?? this.#options.perform)(action);
+      }
     } finally {
       this.#busy = false;
     }
   }
 
-  /** @param {Action} action */
-  #perform(action) {
-    switch (action.type) {
-      case "open": return this.#open(action);
-      case "close": return this.#close(action);
-      case "send": return this.#send(action);
-      case "listen": return this.#lines.get(action.line)?.listen(action);
-      case "remember": return this.#remember(action.memory);
-      case "timer":
-        clearTimeout(this.#timer);
-        if (action.at !== null) this.#timer = setTimeout(() => this.input({ type: "timer" }), Math.max(0, action.at - this.now()));
-        return;
-      default: this.#options.perform(action);
-    }
-  }
-
-  /** @param {{line: number, transport: string}} action */
-  #open({ line, transport }) {
-    const { url, WebSocket, fetch, withCredentials, prepare, report } = this.#options;
-    /** @param {unknown} error */
-    const fail = (error) => {
-      this.#close({ line });
-      this.input({ type: "closed", line, code: 1006, reason: String(error) });
-    };
-    /** @type {any} */
-    let socket;
-    /** @param {LineInput} input */
-    const tell = (input) => {
-      if (this.#lines.get(line) !== socket) return;
-      if (input.type === "closed") this.#lines.delete(line);
-      this.input(/** @type {Input} */ ({ ...input, line }));
-    };
-    try {
-      socket = transport === "websocket" ? new WebSocket(url) : new HTTPLine({
-        url: new URL("session", httpURL(url)).href,
-        fetch,
-        credentials: withCredentials ? "include" : "same-origin",
-        received: () => this.#machine.stats().received,
-        tell,
+  /** What the machine wants with lines, by the type of the action. */
+  #perform = {
+    /** @param {{line: number, transport: Transport}} action */
+    open: ({ line, transport }) => {
+      const { url, WebSocket, fetch, withCredentials, prepare, report } = this.#options;
+      /** @param {unknown} error */
+      const fail = (error) => {
+        this.#perform.close({ line });
+        this.input({ type: "closed", line, code: 1006, reason: String(error) });
+      };
+      /** @type {any} */
+      let socket;
+      /** @param {LineInput} input */
+      const tell = (input) => {
+        if (this.#lines.get(line) !== socket) return;
+        if (input.type === "closed") this.#lines.delete(line);
+        this.input(/** @type {Input} */ ({ ...input, line }));
+      };
+      try {
+        socket = transport === "websocket" ? new WebSocket(url) : new HTTPLine({
+          url: this.#session,
+          fetch,
+          credentials: withCredentials ? "include" : "same-origin",
+          received: () => this.#machine.stats().received,
+          tell,
+        });
+      } catch (error) {
+        return fail(error);
+      }
+      this.#lines.set(line, socket);
+      // The credentials are fetched while the line opens. Should they never come, the machine's patience ends.
+      const prepared = prepare();
+      prepared.catch((error) => {
+        if (this.#lines.get(line) !== socket) return;
+        report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
+        fail(error);
       });
-    } catch (error) {
-      return fail(error);
-    }
-    this.#lines.set(line, socket);
-    // The credentials are fetched while the line opens. Should they never come, the machine's patience ends.
-    const prepared = prepare();
-    prepared.catch((error) => {
-      if (this.#lines.get(line) !== socket) return;
-      report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
-      fail(error);
-    });
-    const opened = (/** @type {Awaited<typeof prepared>} */ { auth, headers }) => {
-      socket.headers = headers;
-      tell({ type: "opened", auth });
-    };
-    socket.onopen = () => prepared.then(opened, ignore);
-    if (transport !== "websocket") return socket.onopen(); // There is nothing to connect.
-    socket.onmessage = (/** @type {{data: unknown}} */ { data }) => {
-      tell({ type: "receive", text: typeof data === "string" ? data : "" });
-    };
-    socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => tell({ type: "closed", code, reason });
-    socket.onerror = ignore; // close follows
-  }
-
-  /** @param {{line: number, text: string, seq?: number}} action */
-  #send({ line, text, seq }) {
-    const socket = this.#lines.get(line);
-    const headers = socket?.headers;
-    // A WebSocket of a browser cannot send headers, so hello does, on every transport.
-    if (headers && text.startsWith('{"event":"hello"')) text = JSON.stringify({ ...JSON.parse(text), headers });
-    try {
-      socket?.send(text, seq);
-    } catch {} // it is closing, and will say so
-  }
-
-  /**
-   * A dead line's closing handshake can take minutes, so nobody waits for it.
-   * @param {{line: number, code?: number}} action
-   */
-  #close({ line, code }) {
-    const socket = this.#lines.get(line);
-    if (!socket) return;
-    this.#lines.delete(line);
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.onerror = ignore; // `ws` throws where an error finds no handler
-    try {
-      socket.close(code);
-    } catch {}
-  }
+      const opened = (/** @type {Awaited<typeof prepared>} */ { auth, headers }) => {
+        socket.headers = headers;
+        tell({ type: "opened", auth });
+      };
+      socket.onopen = () => prepared.then(opened, ignore);
+      if (transport !== "websocket") return socket.onopen(); // There is nothing to connect.
+      socket.onmessage = (/** @type {{data: unknown}} */ { data }) => {
+        tell({ type: "receive", text: typeof data === "string" ? data : "" });
+      };
+      socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => tell({ type: "closed", code, reason });
+      socket.onerror = ignore; // close follows
+    },
+    /** @param {{line: number, text: string, seq?: number}} action */
+    send: ({ line, text, seq }) => {
+      const socket = this.#lines.get(line);
+      const headers = socket?.headers;
+      // A WebSocket of a browser cannot send headers, so hello does, on every transport.
+      if (headers && text.startsWith('{"event":"hello"')) text = JSON.stringify({ ...JSON.parse(text), headers });
+      try {
+        socket?.send(text, seq);
+      } catch {} // it is closing, and will say so
+    },
+    /**
+     * A dead line's closing handshake can take minutes, so nobody waits for it.
+     * @param {{line: number, code?: number}} action
+     */
+    close: ({ line, code }) => {
+      const socket = this.#lines.get(line);
+      if (!socket) return;
+      this.#lines.delete(line);
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = ignore; // `ws` throws where an error finds no handler
+      try {
+        socket.close(code);
+      } catch {}
+    },
+    /** @param {Extract<Action, {type: "listen"}>} action */
+    listen: (action) => this.#lines.get(action.line)?.listen(action),
+    /** @param {{memory: Memory|null}} action */
+    remember: ({ memory }) => {
+      try {
+        if (memory) this.#storage?.setItem(this.#key, JSON.stringify(shifted(memory, Date.now() - this.now())));
+        else this.#storage?.removeItem(this.#key);
+      } catch {
+        this.#storage = null; // Full, or forbidden: only the machine remembers.
+      }
+    },
+    /** @param {{at: number|null}} action */
+    timer: ({ at }) => {
+      clearTimeout(this.#timer);
+      if (at !== null) this.#timer = setTimeout(() => this.input({ type: "timer" }), Math.max(0, at - this.now()));
+    },
+  };
 
   /** What this page or another one has remembered; what cannot be read is nothing. */
   #recall() {
@@ -2269,16 +2256,6 @@ export class Driver {
       memory = shifted(JSON.parse(/** @type {string} */ (this.#storage.getItem(this.#key))), this.now() - Date.now());
     } catch {}
     this.input({ type: "memory", memory });
-  }
-
-  /** @param {object|null} memory */
-  #remember(memory) {
-    try {
-      if (memory) this.#storage?.setItem(this.#key, JSON.stringify(shifted(memory, Date.now() - this.now())));
-      else this.#storage?.removeItem(this.#key);
-    } catch {
-      this.#storage = null; // Full, or forbidden: only the machine remembers.
-    }
   }
 
   /** What the page and the network tell. A worker has no document, Node has neither. */
@@ -2405,6 +2382,11 @@ function errorOf(event) {
 class Emitter {
   /** @type {{[Type in keyof Events]?: ((event: any) => unknown)[]}} never changed in place: a listener may add or remove others */
   #listeners = {};
+  /**
+   * @internal
+   * @type {(error: unknown) => void}
+   */
+  _failed = console.error;
 
   /**
    * @template {keyof Events} Type
@@ -2449,15 +2431,14 @@ class Emitter {
    * @template {keyof Events} Type
    * @param {Type} type
    * @param {Events[Type]} event
-   * @param {(error: unknown) => void} failed gets what a listener throws: it must disturb nothing else
+   * @param {(error: unknown) => void} [failed] gets what a listener throws: it must disturb nothing else
    * @returns {boolean} whether anybody listens
    */
-  _emit(type, event, failed) {
+  _emit(type, event, failed = this._failed) {
     const listeners = this.#listeners[type] ?? [];
     for (const listener of listeners) {
       try {
-        const result = /** @type {any} */ (listener(event));
-        if (typeof result?.then === "function") result.then(undefined, failed);
+        Promise.resolve(listener(event)).catch(failed);
       } catch (error) {
         failed(error);
       }
@@ -2472,19 +2453,8 @@ class Emitter {
  * @typedef {object} Loop
  * @property {Message[]} messages
  * @property {(value?: unknown) => void} wake
- * @property {boolean} ended
- * @property {HoldfastError|null} error comes after what is in the buffer
+ * @property {HoldfastError|null|undefined} error comes after what is in the buffer. null: it ends well; undefined: it goes on
  */
-/**
- * @param {Loop} loop
- * @param {HoldfastError|null} error
- */
-function endLoop(loop, error) {
-  if (loop.ended) return;
-  loop.ended = true;
-  loop.error = error;
-  loop.wake();
-}
 
 /**
  * A subscription, from `client.subscribe(name)`. It survives lost lines and lost sessions.
@@ -2502,14 +2472,14 @@ export class Subscription extends Emitter {
   #last = null;
   /** @type {GapEvent|null} not yet told to the loops */
   #gap = null;
-  /** @type {Set<Loop>} */
+  /** @type {Set<Loop>} those that go on */
   #loops = new Set();
   /** @type {{resolve: (value: SubscribedEvent) => void, reject: (error: HoldfastError) => void}[]} */
   #waiting = [];
-  /** @type {SubscribedEvent|null} */
-  #subscribed = null;
-  /** @type {HoldfastError|null} */
-  #error = null;
+  /** @type {SubscribedEvent|undefined} */
+  #subscribed;
+  /** @type {HoldfastError|null|undefined} why it is over; null: by the app */
+  #error;
   #client;
   #id;
   /**
@@ -2530,6 +2500,7 @@ export class Subscription extends Emitter {
     this.name = name;
     this.#client = client;
     this.#id = id;
+    this._failed = client._failed;
   }
 
   get state() {
@@ -2538,7 +2509,8 @@ export class Subscription extends Emitter {
 
   /** The position of the last message that you were given: hand it to `subscribe` as `since`, to go on after it. */
   get position() {
-    return this.#client._position(this.name, this.#id) ?? this.#last;
+    const topic = this.#client._topics.get(this.name);
+    return topic?.id === this.#id && topic.position ? { ...topic.position } : this.#last;
   }
 
   /**
@@ -2547,7 +2519,7 @@ export class Subscription extends Emitter {
    */
   ready() {
     return new Promise((resolve, reject) => {
-      if (this.#state === "unsubscribed") reject(this.#error ?? new HoldfastError("not_subscribed", `${this.name} was unsubscribed.`));
+      if (this.#state === "unsubscribed") reject(this.#error ?? this.#over());
       else if (this.#subscribed) resolve(this.#subscribed);
       else this.#waiting.push({ resolve, reject });
     });
@@ -2575,34 +2547,24 @@ export class Subscription extends Emitter {
    * @returns {Promise<any>} the data of its reply
    */
   message(data, fields) {
-    return this.#client._command("message", this.name, { data, fields });
+    return this.#client.message(this.name, data, fields);
   }
 
   /** @returns {AsyncGenerator<Message, void, void>} */
   async *[Symbol.asyncIterator]() {
     /** @type {Loop} */
-    const loop = { messages: [], wake() {}, ended: this.#state === "unsubscribed", error: this.#error };
+    const loop = { messages: [], wake() {}, error: this.#error };
     this.#loops.add(loop);
     try {
       for (;;) {
         for (let message; (message = loop.messages.shift()); ) yield message;
         if (loop.error) throw loop.error;
-        if (loop.ended) return;
+        if (loop.error === null) return;
         await new Promise((resolve) => (loop.wake = resolve));
       }
     } finally {
       this.#loops.delete(loop);
     }
-  }
-
-  /**
-   * @internal
-   * @template {keyof SubscriptionEvents} Type
-   * @param {Type} type
-   * @param {SubscriptionEvents[Type]} event
-   */
-  _tell(type, event) {
-    return this._emit(type, event, (error) => this.#client._failed(error));
   }
 
   /**
@@ -2613,11 +2575,9 @@ export class Subscription extends Emitter {
   _subscribed(event, since) {
     this.#state = "subscribed";
     this.#last = this.position;
-    const position = positionOf(event);
-    const recovered = since ? event.recovered === true : null;
-    this.#subscribed = { position, recovered, data: event.data };
+    this.#subscribed = { position: positionOf(event), recovered: since ? event.recovered === true : null, data: event.data };
     for (const { resolve } of this.#waiting.splice(0)) resolve(this.#subscribed);
-    this._tell("subscribed", this.#subscribed);
+    this._emit("subscribed", this.#subscribed);
   }
 
   /**
@@ -2629,8 +2589,17 @@ export class Subscription extends Emitter {
     const message = { subscription: this.name, data, offset, publishedAt, gap: this.#gap, event };
     this.#gap = null;
     this.#last = this.position;
-    for (const loop of this.#loops) this.#offer(loop, message);
-    this._tell("message", message);
+    const limit = this.#client._bufferSize;
+    for (const loop of this.#loops) {
+      if (loop.messages.length < limit) {
+        loop.messages.push(message);
+        loop.wake();
+      } else {
+        const text = `A loop over ${this.name} fell behind by more than ${limit} messages.`;
+        this.#endLoop(loop, new HoldfastError("buffer_full", text, { limit, actual: limit + 1 }));
+      }
+    }
+    this._emit("message", message);
   }
 
   /**
@@ -2639,7 +2608,7 @@ export class Subscription extends Emitter {
    */
   _gap(gap) {
     this.#gap = this.#gap ? gapOf(this.name, this.#gap.after, gap.next) : gap;
-    this._tell("gap", gap);
+    this._emit("gap", gap);
   }
 
   /**
@@ -2651,9 +2620,9 @@ export class Subscription extends Emitter {
     if (this.#state === "unsubscribed") return;
     this.#state = "unsubscribed";
     this.#error = error;
-    this._interrupt(error, new HoldfastError("not_subscribed", `${this.name} was unsubscribed.`));
-    if (error && !this._tell("error", error)) this.#client._report(error);
-    this._tell("unsubscribed", { error });
+    this._interrupt(error, this.#over());
+    if (error && !this._emit("error", error)) this.#client._report(error);
+    this._emit("unsubscribed", { error });
   }
 
   /**
@@ -2664,22 +2633,21 @@ export class Subscription extends Emitter {
    */
   _interrupt(error, reason) {
     for (const { reject } of this.#waiting.splice(0)) reject(error ?? reason);
-    for (const loop of this.#loops) endLoop(loop, error);
+    for (const loop of this.#loops) this.#endLoop(loop, error);
   }
 
   /**
    * @param {Loop} loop
-   * @param {Message} message
+   * @param {HoldfastError|null} error
    */
-  #offer(loop, message) {
-    if (loop.ended) return;
-    const limit = this.#client._bufferSize;
-    if (loop.messages.length === limit) {
-      const text = `A loop over ${this.name} fell behind by more than ${limit} messages.`;
-      return endLoop(loop, new HoldfastError("buffer_full", text, { limit, actual: limit + 1 }));
-    }
-    loop.messages.push(message);
+  #endLoop(loop, error) {
+    this.#loops.delete(loop);
+    loop.error = error;
     loop.wake();
+  }
+
+  #over() {
+    return new HoldfastError("not_subscribed", `${this.name} was unsubscribed.`);
   }
 }
 
@@ -2708,15 +2676,17 @@ export class Subscription extends Emitter {
 const aFunction = /** @type {const} */ (["a function", (/** @type {any} */ value) => typeof value === "function"]);
 const aCount = /** @type {const} */ (["a whole number above 0", (/** @type {any} */ value) => value > 0 && Number.isSafeInteger(value)]);
 const aFlag = /** @type {const} */ (["true or false", (/** @type {any} */ value) => typeof value === "boolean"]);
-const TRANSPORTS = /** @type {const} */ (["websocket", "stream", "poll"]);
-/** @param {any} value */
-const areTransports = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => TRANSPORTS.includes(each));
+/** @type {Transport[]} */
+const TRANSPORTS = ["websocket", "stream", "poll"];
 /** @type {Record<keyof Options, readonly [string, (value: any) => boolean]>} */
 const OPTIONS = {
   autoConnect: aFlag,
   getTicket: aFunction,
   getToken: aFunction,
-  transports: [`a list of ${TRANSPORTS.join(", ")}`, areTransports],
+  transports: [
+    `a list of ${TRANSPORTS.join(", ")}`,
+    (value) => Array.isArray(value) && value.length > 0 && value.every((each) => TRANSPORTS.includes(each)),
+  ],
   headers: ["{name: value} or a function", (value) => value && /object|function/.test(typeof value)],
   withCredentials: aFlag,
   storage: ["a Storage, or null", (value) => value === null || typeof value.getItem === "function"],
@@ -2754,9 +2724,7 @@ function checkOptions(options) {
  */
 function likeness(a, b) {
   const [left, right] = [a, b].map((name) => " " + name.toLowerCase());
-  let pairs = 0;
-  for (let i = 1; i < left.length; i++) if (right.includes(left.slice(i - 1, i + 1))) pairs++;
-  return pairs / (a.length + b.length);
+  return [...left].filter((letter, i) => right.includes(letter + left[i + 1])).length / a.length; // "undefined" ends no name
 }
 
 /** @param {string} url @returns {string} */
@@ -2767,11 +2735,6 @@ function socketURL(url) {
     if (/^wss?:/.test(socket)) return socket;
   } catch {}
   throw new TypeError(`Holdfast cannot connect to "${url}": give an http(s) or ws(s) URL, or in a page a path.`);
-}
-
-/** @param {string} url of the WebSocket */
-function httpURL(url) {
-  return url.replace(/^ws/, "http");
 }
 
 /** Reading the property throws where the user has forbidden it. A worker has none; Node's would be a file. */
@@ -2795,7 +2758,7 @@ function pageStorage() {
 export class Holdfast extends Emitter {
   /** @type {Map<string, Subscription>} */
   #subscriptions = new Map();
-  /** @type {Map<string, {resolve: (data: any) => void, reject: (error: HoldfastError) => void}>} */
+  /** @type {Map<string, (reply: WireEvent) => void>} */
   #replies = new Map();
   #lastId = 0;
   #machine;
@@ -2812,10 +2775,9 @@ export class Holdfast extends Emitter {
   constructor(url = "", options = {}) {
     super();
     checkOptions(options);
-    const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random } = options;
+    const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random, transports = TRANSPORTS } = options;
     const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, now = () => performance.now() } = options;
-    const { transports = [...TRANSPORTS], headers, withCredentials = false, storage = pageStorage() } = options;
-    const { client, connectTimeout, queueBytes, maxAttempts } = options;
+    const { headers, storage = pageStorage() } = options;
     if (!WebSocket && transports.includes("websocket")) {
       throw new TypeError('There is no WebSocket here: give one as option "WebSocket", or "transports" without it.');
     }
@@ -2829,17 +2791,24 @@ export class Holdfast extends Emitter {
       const auth = get && { event: "auth", method, [method]: value };
       return { auth, headers: own && Object.fromEntries(new Headers(own)) };
     };
-    /** @internal */
-    this._bufferSize = bufferSize;
     // Services know a repeated message by its id, so no two clients may have the same ones.
     this.#prefix = random().toString(36).slice(2) + ".";
-    const credentials = !!get;
-    this.#machine = new ConnectionMachine({ client, connectTimeout, queueBytes, maxAttempts, random, credentials, transports });
+    this.#machine = new ConnectionMachine({ ...options, random, credentials: !!get, transports });
     this.#driver = new Driver(this.#machine, {
-      url: this.#url, WebSocket, fetch, withCredentials, storage, now, prepare,
-      perform: (action) => this.#perform(action),
+      ...options, url: this.#url, WebSocket, fetch, storage, now, prepare,
+      perform: (action) => /** @type {any} */ (this.#perform)[action.type](action),
       report: (error) => this._report(error),
     });
+    /** @internal */
+    this._bufferSize = bufferSize;
+    /** @internal */
+    this._topics = this.#machine.topics;
+    /**
+     * A callback of the app has thrown.
+     * @internal
+     * @param {unknown} error
+     */
+    this._failed = (error) => this._report(new HoldfastError("callback_failed", `A callback has thrown: ${error}`, {}, error));
     // Not before the app had the chance to listen and to subscribe, which then goes in one flight with hello.
     if (autoConnect) queueMicrotask(() => this.state === "idle" && this.connect());
   }
@@ -2906,12 +2875,13 @@ export class Holdfast extends Emitter {
    * @returns {Promise<any>} the data of its reply
    */
   message(name, data, fields) {
-    return this._command("message", name, { data, fields });
+    return this._command("message", name, data, fields);
   }
 
   stats() {
     const { session, blockedUntil, ...stats } = this.#machine.stats();
-    return { ...stats, session: session && handleOf(session), blockedUntil: blockedUntil && this.#until(blockedUntil) };
+    // The session's name without its secret.
+    return { ...stats, session: session && session.split(".")[0], blockedUntil: this.#until(blockedUntil) };
   }
 
   #id() {
@@ -2920,28 +2890,18 @@ export class Holdfast extends Emitter {
 
   /**
    * @internal
-   * @param {string} name
-   * @param {string} id
-   * @returns {Position|null}
-   */
-  _position(name, id) {
-    const topic = this.#machine.topics.get(name);
-    return topic?.id === id && topic.position ? { ...topic.position } : null;
-  }
-
-  /**
-   * @internal
    * @param {"unsubscribe"|"message"} type
    * @param {string} subscription
-   * @param {{data?: any, fields?: Record<string, any>}} [more]
+   * @param {any} [data]
+   * @param {Record<string, any>} [fields]
    * @returns {Promise<any>}
    */
-  async _command(type, subscription, more = {}) {
+  _command(type, subscription, data, fields) {
     const id = this.#id();
     return new Promise((resolve, reject) => {
-      this.#replies.set(id, { resolve, reject });
+      this.#replies.set(id, (reply) => (reply.status === "ok" ? resolve(reply.data) : reject(errorOf(reply))));
       try {
-        this.#driver.input({ type, id, subscription, data: undefined, ...more });
+        this.#driver.input({ type, id, subscription, data, fields });
       } catch (error) {
         // JSON cannot say this.
         this.#replies.delete(id);
@@ -2950,94 +2910,60 @@ export class Holdfast extends Emitter {
     });
   }
 
-  /**
-   * @param {Action} action
-   * @returns {void}
-   */
-  #perform(action) {
-    switch (action.type) {
-      case "state": {
-        const { type, nextAttemptAt, ...event } = action;
-        if (event.state === "closed") this.#closed(event.reason);
-        return this.#tell(type, { ...event, nextAttemptInMs: nextAttemptAt === undefined ? null : this.#until(nextAttemptAt) });
+  /** @type {{[Type in Action["type"]]?: (action: Extract<Action, {type: Type}>) => unknown}} what is not about lines */
+  #perform = {
+    state: ({ type, nextAttemptAt, ...event }) => {
+      const { state, reason } = event;
+      if (state === "closed") {
+        this.#driver.detach();
+        const error = new HoldfastError("closed", `The client is closed: ${reason}.`);
+        // By the app: the loops end well.
+        for (const subscription of this.#subscriptions.values()) subscription._interrupt(reason === "closed_by_app" ? null : error, error);
       }
-      case "connected": {
-        const { resumed, event } = action;
-        this.#tell("connected", { resumed, session: handleOf(event.session), node: event.node, transport: this.#machine.stats().transport });
-        if (!resumed) return;
-        const recovered = /** @type {RecoveredEvent} */ ({ by: "session", subscription: null, messages: null });
-        this.#tell("recovered", recovered);
-        for (const [name, subscription] of this.#subscriptions) {
-          if (subscription.state === "subscribed") subscription._tell("recovered", { ...recovered, subscription: name });
-        }
-        return;
+      this._emit(type, { ...event, nextAttemptInMs: this.#until(nextAttemptAt) });
+    },
+    connected: ({ resumed, event: { session, node } }) => {
+      this._emit("connected", { resumed, session: session.split(".")[0], node, transport: this.#machine.stats().transport });
+      if (!resumed) return;
+      const recovered = /** @type {RecoveredEvent} */ ({ by: "session", subscription: null, messages: null });
+      this._emit("recovered", recovered);
+      for (const [name, subscription] of this.#subscriptions) {
+        if (subscription.state === "subscribed") subscription._emit("recovered", { ...recovered, subscription: name });
       }
-      case "subscribed": {
-        const { subscription: name, since, event } = action;
-        const subscription = this.#subscriptions.get(name);
-        const position = positionOf(event);
-        subscription?._subscribed(event, since);
-        if (!since || !position || !event.recovered) return;
-        const messages = position.offset - since.offset;
-        const recovered = /** @type {RecoveredEvent} */ ({ by: "position", subscription: name, messages });
-        subscription?._tell("recovered", recovered);
-        return this.#tell("recovered", recovered);
-      }
-      case "unsubscribed": {
-        const { subscription: name, event } = action;
-        const subscription = this.#subscriptions.get(name);
-        this.#subscriptions.delete(name);
-        return subscription?._end(event.error === undefined ? null : errorOf(event));
-      }
-      case "message": return this.#subscriptions.get(action.event.subscription)?._message(action.event);
-      case "gap": {
-        const { subscription, after, next } = action;
-        const gap = gapOf(subscription, after, next);
-        this.#subscriptions.get(subscription)?._gap(gap);
-        return this.#tell("gap", gap);
-      }
-      case "reply": {
-        const reply = this.#replies.get(action.id);
-        this.#replies.delete(action.id);
-        if (action.event.status === "ok") reply?.resolve(action.event.data);
-        else reply?.reject(errorOf(action.event));
-        return;
-      }
-      case "rtt": return this.#tell("rtt", { rtt: action.rtt, srtt: action.srtt });
-      case "goaway": return this.#tell("goaway", { reason: action.event.reason, inMs: this.#until(action.at) });
-      case "error": return this._report(new HoldfastError(action.code, action.error, action.event));
-    }
-  }
+    },
+    subscribed: ({ subscription: name, since, event }) => {
+      const subscription = this.#subscriptions.get(name);
+      const position = positionOf(event);
+      subscription?._subscribed(event, since);
+      if (!since || !position || !event.recovered) return;
+      const messages = position.offset - since.offset;
+      const recovered = /** @type {RecoveredEvent} */ ({ by: "position", subscription: name, messages });
+      subscription?._emit("recovered", recovered);
+      this._emit("recovered", recovered);
+    },
+    unsubscribed: ({ subscription: name, event }) => {
+      const subscription = this.#subscriptions.get(name);
+      this.#subscriptions.delete(name);
+      subscription?._end(event.error === undefined ? null : errorOf(event));
+    },
+    message: ({ event }) => this.#subscriptions.get(event.subscription)?._message(event),
+    gap: ({ subscription, after, next }) => {
+      const gap = gapOf(subscription, after, next);
+      this.#subscriptions.get(subscription)?._gap(gap);
+      this._emit("gap", gap);
+    },
+    reply: ({ id, event }) => {
+      this.#replies.get(id)?.(event);
+      this.#replies.delete(id);
+    },
+    rtt: ({ rtt, srtt }) => this._emit("rtt", { rtt, srtt }),
+    goaway: ({ at, event: { reason } }) => this._emit("goaway", { reason, inMs: /** @type {number} */ (this.#until(at)) }),
+    error: ({ code, error, event }) => this._report(new HoldfastError(code, error, event)),
+  };
 
-  /** @param {number} time */
+  /** @param {number|null|undefined} time @returns {number|null} ms until then */
   #until(time) {
-    return Math.max(0, time - this.#driver.now());
-  }
-
-  /** @param {string} reason */
-  #closed(reason) {
-    this.#driver.detach();
-    const error = new HoldfastError("closed", `The client is closed: ${reason}.`);
-    // By the app: the loops end well.
-    for (const subscription of this.#subscriptions.values()) subscription._interrupt(reason === "closed_by_app" ? null : error, error);
-  }
-
-  /**
-   * @template {keyof ClientEvents} Type
-   * @param {Type} type
-   * @param {ClientEvents[Type]} event
-   */
-  #tell(type, event) {
-    this._emit(type, event, (error) => this._failed(error));
-  }
-
-  /**
-   * A callback of the app has thrown.
-   * @internal
-   * @param {unknown} error
-   */
-  _failed(error) {
-    this._report(new HoldfastError("callback_failed", `A callback has thrown: ${error}`, {}, error));
+    return time == null ? null : Math.max(0, time - this.#driver.now());
   }
 
   /**
@@ -3046,7 +2972,7 @@ export class Holdfast extends Emitter {
    * @param {HoldfastError} error
    */
   _report(error) {
-    if (!this._emit("error", error, (broken) => console.error(broken))) console.error(error);
+    if (!this._emit("error", error, console.error)) console.error(error);
   }
 }
 
@@ -3060,12 +2986,4 @@ function gapOf(subscription, after, next) {
   return { subscription, after, next, missing: after === null || next === null ? null : next - after - 1 };
 }
 
-/**
- * The session's name without its secret.
- * @param {string} session
- */
-function handleOf(session) {
-  return session.split(".")[0];
-}
-
-export default Holdfast;
+export { Holdfast as default };
