@@ -154,13 +154,13 @@ def test_idempotency_keys_that_only_look_alike(gateway, topic):
     assert first["id"] != second["id"]
 
 
-@pytest.mark.parametrize("received", [2**64 - 1, 2**63, 2, 2**64, -1, 1.5])
+@pytest.mark.parametrize("received", [2**64 - 1, 2**63, 1000, 2**64, -1, 1.5])
 def test_counts_of_a_poll_that_cannot_be(gateway, topic, received):
     """With an event waiting, a sum with the largest count did not fit into an integer."""
     with HttpSession.opened(gateway.port, {"event": "subscribe", "subscription": topic}) as session:
         gateway.api.publish(topic, "waiting")
         reply = session.post("poll", {"received": received, "wait": 0})
-        assert reply.status == (404 if isinstance(received, int) and 2 < received < 2**64 else 200 if received == 2 else 400), reply
+        assert reply.status == (404 if isinstance(received, int) and 0 < received < 2**64 else 400), reply
 
 
 def test_a_stream_that_is_cut_in_the_middle_of_several_recoveries(gateway_of_four_loops, topic):
