@@ -14,7 +14,8 @@ struct DemoPage {
                 headers: [
                     .contentType: "\(self.type); charset=utf-8",
                     .cacheControl: "no-store",
-                    .contentSecurityPolicy: "default-src 'self'; img-src data:; connect-src 'self' http: https: ws: wss:",
+                    .contentSecurityPolicy:
+                        "default-src 'self'; img-src data:; connect-src 'self' http: https: ws: wss:",
                     .xContentTypeOptions: "nosniff",
                 ],
                 body: ResponseBody(byteBuffer: self.text)
