@@ -39,6 +39,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "authentication_time": ("limits", "authentication_time"),
     "threads": ("threads",),
     "prefix": ("prefix",),
+    "diagnose": ("diagnose",),
     "session_digits": ("session_digits",),
     "cors_origins": ("cors", "origins"),
     "drain_window": ("drain", "window"),

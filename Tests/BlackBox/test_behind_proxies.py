@@ -229,3 +229,9 @@ map $uri $holdfast_gateway {{
     with real.nginx(first.port, site=b"", second_gateway=second.port, change=change) as proxy:
         for _ in range(6):
             use_a_session(int(proxy.address.split(":")[1]), (first, second), topic)
+
+
+def test_what_browsers_load_passes(port):
+    with HttpConnection(port) as http:
+        for path in ("holdfast.js", "diagnose", "diagnose.js"):
+            assert http.ask("GET", f"{PREFIX}/{path}").status == 200, path

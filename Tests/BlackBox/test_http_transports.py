@@ -477,3 +477,21 @@ def test_a_client_that_resets_its_poll_costs_nothing(gateway, topic):
             numbers += [event["data"] for event in session.poll()]
         assert numbers == list(range(20))
         session.expect_silence()
+
+
+def test_the_page_for_a_support_call(gateway, start):
+    for path, kind in [("/diagnose", "text/html"), ("/diagnose.js", "text/javascript"), ("/holdfast.js", "text/javascript")]:
+        answer = gateway.api.get(path)
+        assert answer.status == 200 and answer.headers["content-type"].startswith(kind) and "etag" in answer.headers
+    without = start(diagnose=False)
+    assert [without.api.get(path).status for path in ("/diagnose", "/diagnose.js", "/holdfast.js")] == [404, 404, 200]
+
+
+def test_http_1_0_with_keep_alive_gets_a_stream_that_ends_with_the_connection(gateway):
+    with HttpSession.opened(gateway.port) as session, HttpConnection(gateway.port) as http:
+        http.send(
+            f"GET {session.url('stream')}?received=0 HTTP/1.0\r\nConnection: keep-alive\r\n"
+            f"Authorization: {session.authorization['Authorization']}\r\n\r\n".encode()
+        )
+        session.stream()
+        http.wait_for_end(timeout=5)

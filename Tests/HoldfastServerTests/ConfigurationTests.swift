@@ -223,4 +223,38 @@ import Testing
         #expect(development.history(of: Configuration.Service()) == HistorySettings(size: 1000, ttl: 300))
         #expect(!development.everyServiceAsksForAuthentication)
     }
+
+    @Test(arguments: [
+        ("https://app.example.com", true), ("http://127.0.0.1:8080", true), ("https://[::1]:8443", true),
+        ("https://[::1]", true), ("http://localhost", true),
+        ("https://app.example.com/", false), ("https://App.example.com", false), ("app.example.com", false),
+        ("https://a.example:443", false), ("http://a.example:80", false), ("https://a.example:99999", false),
+        ("https://a.example:", false), ("https://a.example:x", false), ("ws://a.example", false), ("*", false),
+        ("https://*.example.com", false), ("null", false), ("https://", false),
+    ])
+    func originsAreWhatBrowsersSend(_ origin: String, isGood: Bool) {
+        #expect(self.issues("cors: {origins: ['\(origin)']}").isEmpty == isGood)
+    }
+
+    @Test func whatAPageOfAnotherOriginIsTold() throws {
+        let cors = try self.load("cors: {origins: ['https://a.example', 'https://b.example']}").cors
+        #expect(cors.headers(for: nil).isEmpty)
+        #expect(cors.headers(for: "https://c.example").isEmpty)
+        let headers = cors.headers(for: "https://b.example")
+        #expect(headers.contains { $0 == ("Access-Control-Allow-Origin", "https://b.example") })
+        #expect(headers.contains { $0 == ("Access-Control-Allow-Credentials", "true") })
+        let open = Configuration.development.cors.headers(for: "https://c.example")
+        #expect(open.contains { $0 == ("Access-Control-Allow-Origin", "*") })
+        #expect(!open.contains { $0.0 == "Access-Control-Allow-Credentials" })
+    }
+
+    @Test(arguments: [
+        ("session_digits: '01234567'", 0), ("session_digits: 89abcdef", 0), ("session_digits: xyz", 1),
+        ("session_digits: ABC", 1), ("prefix: '/h f'", 1), ("prefix: '/h?f'", 1), ("prefix: /é", 1),
+        ("prefix: /a/b-c_1", 0),
+        ("limits: {poll_time: 0}", 1), ("limits: {idle_time: 0.1}", 0), ("diagnose: maybe", 1), ("diagnose: off", 0),
+    ])
+    func keysOfTheHTTPTransports(_ yaml: String, issues: Int) {
+        #expect(self.issues(yaml).count == issues)
+    }
 }

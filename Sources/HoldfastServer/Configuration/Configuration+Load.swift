@@ -85,6 +85,9 @@ extension Configuration {
             if !prefix.isEmpty, !prefix.hasPrefix("/") || prefix.hasSuffix("/") {
                 reader.complain("prefix", "must begin with / and not end with it, but is \"\(prefix)\"")
             }
+            if !prefix.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !"?#%\"<>\\^`{|}".utf8.contains($0) }) {
+                reader.complain("prefix", "must be a plain path, such as /live, but is \"\(prefix)\"")
+            }
         }
         if let node = reader.string("node") { self.node = node }
         if let digits = reader.string("session_digits") {
@@ -128,7 +131,9 @@ extension Configuration {
             for origin in self.cors.origins where !Self.isOrigin(origin) {
                 reader.complain(
                     "origins",
-                    "an origin is scheme://host or scheme://host:port, as browsers send it, but is \"\(origin)\"")
+                    "an origin is http(s)://host or http(s)://host:port, without the scheme's own port, as browsers send it, "
+                        + "but is \"\(origin)\""
+                )
             }
         }
         reader.boolean("diagnose", &self.diagnose)
@@ -143,8 +148,15 @@ extension Configuration {
     /// What browsers send in `Origin`: lower case, no path, not even a slash (RFC 6454 §6.1).
     private static func isOrigin(_ text: String) -> Bool {
         let parts = text.split(separator: "://", maxSplits: 1, omittingEmptySubsequences: false)
-        guard parts.count == 2, !parts[0].isEmpty, !parts[1].isEmpty, text == text.lowercased() else { return false }
-        return !parts[1].contains { "/?#*, ".contains($0) }
+        guard parts.count == 2, let own = ["http": 80, "https": 443][parts[0]], text == text.lowercased() else {
+            return false
+        }
+        let host = parts[1]
+        guard !host.isEmpty, !host.contains(where: { "/?#*,@ ".contains($0) }) else { return false }
+        // The port stands behind the last colon, unless that belongs to an IPv6 address.
+        guard let colon = host.lastIndex(of: ":"), !host[colon...].contains("]") else { return true }
+        guard let port = Int(host[host.index(after: colon)...]) else { return false }
+        return colon != host.startIndex && (1...65535).contains(port) && port != own
     }
 
     private mutating func readBrokerAndServices(_ reader: ConfigurationReader) {

@@ -176,6 +176,7 @@ extension Shard {
             subscription.seen = old.seen
             session.subscriptions[name] = subscription
             subscription.waiting = old.waiting ?? []
+            subscription.waitingBytes = old.waitingBytes + (places[name]?.subscription.waitingBytes ?? 0)
             if let place = places[name] {
                 subscription.waiting?.append(contentsOf: place.subscription.waiting ?? [])
             } else {

@@ -129,6 +129,8 @@ final class SessionExchange {
 
     func begin(_ stream: StreamTransport, _ first: ByteBuffer) {
         self.stream = stream
+        // Only its end tells a client of HTTP/1.0 where an answer ends whose length is not known.
+        if self.version.minor == 0 { self.isKeepAlive = false }
         var headers = self.headers(type: "text/event-stream", [])
         if !self.isKeepAlive { headers.add(name: "Connection", value: "close") }
         self.front?.beginStream(HTTPResponseHead(version: self.version, status: .ok, headers: headers), first)
