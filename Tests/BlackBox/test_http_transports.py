@@ -493,5 +493,6 @@ def test_http_1_0_with_keep_alive_gets_a_stream_that_ends_with_the_connection(ga
             f"GET {session.url('stream')}?received=0 HTTP/1.0\r\nConnection: keep-alive\r\n"
             f"Authorization: {session.authorization['Authorization']}\r\n\r\n".encode()
         )
+        assert http.has_something(5), "it has begun, so the next one is newer"
         session.stream()
         http.wait_for_end(timeout=5)
