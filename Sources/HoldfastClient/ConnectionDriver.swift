@@ -75,12 +75,12 @@ final class ConnectionDriver: LineOwner {
 
     private func handle(_ input: ConnectionInput) {
         let suspected = self.machine.isSuspect
-        let transport = self.machine.statistics.transport
+        let transport = self.machine.liveTransport
         let actions = self.machine.handle(input, now: self.clock.now)
         if let line = self.machine.liveLine, self.machine.isSuspect != suspected {
             self.emit(.line(suspected ? .trusted(line: line) : .suspect(line: line)))
         }
-        if let carrying = self.machine.statistics.transport, carrying != transport {
+        if let carrying = self.machine.liveTransport, carrying != transport {
             self.emit(.line(.carried(by: carrying)))
         }
         var written = Set<Int>()

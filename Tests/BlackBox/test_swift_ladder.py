@@ -85,58 +85,53 @@ def judge(tail: Tail, published: list[int]) -> None:
     assert tail.numbers == list(range(tail.numbers[0], tail.numbers[-1] + 1)), tail.said
 
 
+@contextlib.contextmanager
+def tail_behind(gateway, topic: str, treatment: str, *more: str):
+    """`holdfast tail` behind the proxy, while numbers are published. Answers the proxy, the tail and the numbers."""
+    with running(gateway.port, treatment) as (proxy, port), numbers_at(gateway, topic) as published:
+        tail = Tail(port, topic, *more)
+        try:
+            yield proxy, tail, published
+        finally:
+            tail.stop()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_event_comes_in_time_and_all_come_once(gateway, topic, kind):
     limit, words = KINDS[kind]
-    with running(gateway.port, kind) as (proxy, port), numbers_at(gateway, topic) as published:
-        tail = Tail(port, topic)
-        try:
-            eventually(lambda: len(tail.numbers) >= 20, timeout=limit + 10, what=f"20 events: {tail.said}")
-            judge(tail, list(published))
-            assert tail.first <= limit + EVERY, tail.said
-            assert any(words in line for line in tail.said), tail.said
-            assert len(proxy.attempts) <= 2 and proxy.aborted_polls == [], proxy.attempts
-        finally:
-            tail.stop()
+    with tail_behind(gateway, topic, kind) as (proxy, tail, published):
+        eventually(lambda: len(tail.numbers) >= 20, timeout=limit + 10, what=f"20 events: {tail.said}")
+        judge(tail, list(published))
+        assert tail.first <= limit + EVERY, tail.said
+        assert any(words in line for line in tail.said), tail.said
+        assert len(proxy.attempts) <= 2 and proxy.aborted_polls == [], proxy.attempts
 
 
 @pytest.mark.parametrize("transports", ["poll", "stream"])
 def test_a_transport_that_was_asked_for(gateway, topic, transports):
-    with running(gateway.port, "ok") as (proxy, port), numbers_at(gateway, topic) as published:
-        tail = Tail(port, topic, "--transport", transports)
-        try:
-            eventually(lambda: len(tail.numbers) >= 20, what="20 events")
-            judge(tail, list(published))
-            assert proxy.attempts == [] and proxy.of(transports) and proxy.aborted_polls == []
-        finally:
-            tail.stop()
+    with tail_behind(gateway, topic, "ok", "--transport", transports) as (proxy, tail, published):
+        eventually(lambda: len(tail.numbers) >= 20, what="20 events")
+        judge(tail, list(published))
+        assert proxy.attempts == [] and proxy.of(transports) and proxy.aborted_polls == []
 
 
 def test_up_when_the_way_opens(gateway, topic):
     """Blocked at first: the second attempt, after 30 to 40 s, takes the session over. Nothing is lost on the way."""
-    with running(gateway.port, "400") as (proxy, port), numbers_at(gateway, topic) as published:
-        tail = Tail(port, topic)
-        try:
-            eventually(lambda: len(tail.numbers) >= 5, what=f"5 events: {tail.said}")
-            proxy.treatment = "ok"
-            moved = "moved to another line, nothing is lost"
-            eventually(lambda: moved in tail.said, timeout=60, what=f"the way up: {tail.said}")
-            judge(tail, list(published))
-            assert len(proxy.attempts) == 2 and not any("reconnecting" in line for line in tail.said), tail.said
-        finally:
-            tail.stop()
+    with tail_behind(gateway, topic, "400") as (proxy, tail, published):
+        eventually(lambda: len(tail.numbers) >= 5, what=f"5 events: {tail.said}")
+        proxy.treatment = "ok"
+        moved = "moved to another line, nothing is lost"
+        eventually(lambda: moved in tail.said, timeout=60, what=f"the way up: {tail.said}")
+        judge(tail, list(published))
+        assert len(proxy.attempts) == 2 and not any("reconnecting" in line for line in tail.said), tail.said
 
 
 def test_down_when_the_way_is_blocked(gateway, topic):
-    with running(gateway.port, "ok") as (proxy, port), numbers_at(gateway, topic) as published:
-        tail = Tail(port, topic)
-        try:
-            eventually(lambda: len(tail.numbers) >= 5, what=f"5 events: {tail.said}")
-            proxy.block("400")
-            eventually(lambda: any("over an event stream" in line for line in tail.said), what=f"the stream: {tail.said}")
-            so_far = len(tail.numbers)
-            eventually(lambda: len(tail.numbers) > so_far + 10, what="events over the stream")
-            judge(tail, list(published))
-            assert len(proxy.attempts) == 2 and proxy.aborted_polls == []
-        finally:
-            tail.stop()
+    with tail_behind(gateway, topic, "ok") as (proxy, tail, published):
+        eventually(lambda: len(tail.numbers) >= 5, what=f"5 events: {tail.said}")
+        proxy.block("400")
+        eventually(lambda: any("over an event stream" in line for line in tail.said), what=f"the stream: {tail.said}")
+        so_far = len(tail.numbers)
+        eventually(lambda: len(tail.numbers) > so_far + 10, what="events over the stream")
+        judge(tail, list(published))
+        assert len(proxy.attempts) == 2 and proxy.aborted_polls == []

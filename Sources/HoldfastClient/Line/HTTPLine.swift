@@ -152,7 +152,8 @@ final class HTTPLine: ClientLine {
     private func opened(_ answer: Answer) {
         guard self.owner != nil else { return }
         guard case .whole(.ok, _, let body) = answer,
-            let events = try? JSONValue(parsing: body, limits: Self.limits).elements(limit: .max, limits: Self.limits)
+            let events = try? JSONValue(parsing: body, limits: WireEvent.limits).elements(
+                limit: .max, limits: WireEvent.limits)
         else { return self.refused(answer) }
         if let text = events.first.flatMap({ WireEvent($0.raw)["session"]?.string }) { self.name = SessionName(text) }
         self.whenRead {
@@ -180,9 +181,6 @@ final class HTTPLine: ClientLine {
             self.flush()
         }
     }
-
-    /// What the client takes from a server: as deep as any may nest.
-    private static let limits = JSONLimits(depth: 100_000, members: 1024)
 
     /// An answer that ends the line.
     private func refused(_ answer: Answer) {
@@ -229,7 +227,7 @@ final class HTTPLine: ClientLine {
         case .failed(let reason): self.owner?.cut(self, reason: reason)
         case .whole(.ok, _, let body):
             let answer = WireEvent(body)
-            guard let events = try? answer["events"]?.elements(limit: .max, limits: Self.limits) else {
+            guard let events = try? answer["events"]?.elements(limit: .max, limits: WireEvent.limits) else {
                 self.owner?.cut(self, reason: "the answer is not that of a gateway")
                 return
             }

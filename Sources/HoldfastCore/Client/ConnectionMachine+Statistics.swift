@@ -23,7 +23,7 @@ extension ConnectionMachine {
     }
 
     public var statistics: Statistics {
-        let transport = self.isLive ? self.main?.transport : nil
+        let transport = self.liveTransport
         let works = transport == .websocket
         return Statistics(
             state: self.state,
@@ -48,4 +48,7 @@ extension ConnectionMachine {
 
     /// The line that carries the session.
     public var liveLine: Int? { self.isLive ? self.main?.id : nil }
+
+    /// What that line is.
+    public var liveTransport: ClientTransport? { self.isLive ? self.main?.transport : nil }
 }

@@ -13,7 +13,7 @@ public struct WireEvent: Sendable, Equatable {
 
     /// What a client takes from a server. `data` may be nested as deep as any server allows: nesting is counted, not
     /// recursed into, so that it costs nothing here.
-    private static let limits = JSONLimits(depth: 100_000, members: 1024)
+    public static let limits = JSONLimits(depth: 100_000, members: 1024)
 
     /// Takes any text. One that is no JSON object has no members.
     public init(_ text: ByteBuffer) {

@@ -76,6 +76,9 @@ public final class Gateway: Service {
     /// Seconds over which this gateway's clients should spread their return, so that it can take them back at its rate.
     var spread: Double { max(1, Double(self.registry.sessionCount) / self.configuration.acceptRate) }
 
+    /// Header of an answer that refuses for a limit: clients come again as they would after a crash.
+    var retryWhenFull: (String, String) { ("Retry-After", String(Int(self.spread.rounded(.up)))) }
+
     func hello(_ session: SessionName, received: UInt64?) -> ByteBuffer {
         ServerEvent.hello(
             ServerEvent.Hello(

@@ -193,9 +193,19 @@ final class Session {
             self.endForCount(received)
             return nil
         }
-        let uncounted = self.queue.events.filter { !$0.isCounted }
-        self.queue.removeAll()
-        return uncounted + events
+        return self.withUncounted(events)
+    }
+
+    /// Empties the queue, whose counted events are among those that the outbox has given.
+    private func withUncounted(_ events: [EncodedEvent]) -> [EncodedEvent] {
+        defer { self.queue.removeAll() }
+        return self.queue.events.filter { !$0.isCounted } + events
+    }
+
+    /// They are in the outbox already, so they go straight into the queue. They may be more than a slow consumer's limit: the
+    /// outbox has a limit of its own.
+    private func enqueueRepeated(_ events: [EncodedEvent]) {
+        for event in events { _ = self.queue.append(event, limit: .max) }
     }
 
     private func endForCount(_ received: UInt64) {
@@ -206,9 +216,7 @@ final class Session {
     func carry(_ events: [EncodedEvent], on transport: SessionTransport) {
         self.attach(transport)
         self.record(.resumed(repeated: events.count { $0.isCounted }))
-        // They are in the outbox already, so they go straight into the queue. They may be more than a slow consumer's
-        // limit: the outbox has a limit of its own.
-        for event in events { _ = self.queue.append(event, limit: .max) }
+        self.enqueueRepeated(events)
         self.shard.markDirty(self)
     }
 
@@ -233,9 +241,7 @@ final class Session {
             transport?.drop()
             return false
         }
-        let uncounted = self.queue.events.filter { !$0.isCounted }
-        self.queue.removeAll()
-        for event in uncounted + events { _ = self.queue.append(event, limit: .max) }
+        self.enqueueRepeated(self.withUncounted(events))
         return true
     }
 

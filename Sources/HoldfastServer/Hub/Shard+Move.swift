@@ -26,7 +26,7 @@ extension Shard {
     }
 
     /// How often a session that is under way between two other loops is asked for, a millisecond apart. It arrives long before.
-    private static let mostTries = 2000
+    static let mostTries = 2000
 
     /// - Parameters:
     ///   - isOverHTTP: take the session only if its client's last `hello` came over HTTP.

@@ -41,6 +41,14 @@ class SessionTransport: LoopTimer {
     /// Lets go without a word.
     func drop() {}
 
+    /// The transport carries nothing any more: its session and its loop let go of it.
+    /// - Parameter label: for the metrics, one of a bounded set of words.
+    final func leave(reason: String, label: String) {
+        self.session?.transportClosed(self, reason: reason)
+        self.session = nil
+        self.shard.remove(self, reason: label)
+    }
+
     /// What the client says from now on is not listened to: its session is with another transport.
     func pause() {}
 }

@@ -222,7 +222,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
 
     private func refuseForLimit(_ event: ClientEvent) {
         let limit = self.shard.limits.sessions
-        let error = ProtocolError.limitExceeded("The number of sessions", limit: limit, actual: limit + 1)
+        let error = ProtocolError.tooManySessions(limit: limit)
         let dialect = event.name == .hello ? Dialect.native : .plain
         self.answer(ServerEvent.reply(ServerEvent.Reply(event: event.name.text, error: error), dialect: dialect))
         self.close(.rateLimited, reason: "the gateway has as many sessions as it may have")
@@ -276,9 +276,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
     private func ended(reason: String) {
         if case .closed = self.state { return }
         self.state = .closed
-        self.session?.transportClosed(self, reason: reason)
-        self.session = nil
-        self.shard.remove(self, reason: self.closeLabel)
+        self.leave(reason: reason, label: self.closeLabel)
     }
 
     // MARK: Time

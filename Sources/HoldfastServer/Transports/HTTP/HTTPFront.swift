@@ -47,7 +47,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     private let logger: Logger
     private let isSecure: Bool
     /// Lets Hummingbird serve the connection.
-    private let serve: @Sendable (HTTP1Channel.Value) -> Void
+    private let startHTTP: @Sendable (HTTP1Channel.Value) -> Void
     private var context: ChannelHandlerContext?
     private let encoder: HTTPResponseEncoder
     private let decoder: ByteToMessageHandler<HTTPRequestDecoder>
@@ -63,14 +63,14 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        serve: @escaping @Sendable (HTTP1Channel.Value) -> Void,
+        startHTTP: @escaping @Sendable (HTTP1Channel.Value) -> Void,
         encoder: HTTPResponseEncoder,
         decoder: ByteToMessageHandler<HTTPRequestDecoder>
     ) {
         self.shard = shard
         self.logger = logger
         self.isSecure = isSecure
-        self.serve = serve
+        self.startHTTP = startHTTP
         self.encoder = encoder
         self.decoder = decoder
         self.deadlineAt = .now + .seconds(shard.limits.handshakeTime)
@@ -82,7 +82,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         shard: Shard,
         logger: Logger,
         isSecure: Bool,
-        serve: @escaping @Sendable (HTTP1Channel.Value) -> Void
+        startHTTP: @escaping @Sendable (HTTP1Channel.Value) -> Void
     ) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = 16 * 1024
@@ -97,7 +97,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         try pipeline.addHandlers([encoder, decoder])
         try pipeline.addHandler(
             HTTPFront(
-                shard: shard, logger: logger, isSecure: isSecure, serve: serve, encoder: encoder, decoder: decoder
+                shard: shard, logger: logger, isSecure: isSecure, startHTTP: startHTTP, encoder: encoder,
+                decoder: decoder
             )
         )
     }
@@ -151,14 +152,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         case (.over, _): break
         case (.idle, .head(let head)) where head.headers.contains(name: "upgrade") && head.asksForWebSocket:
             self.phase = .upgrading(head)
-        case (.idle, .head(let head)) where self.isForSession(head):
-            self.extendDeadline(self.shard.limits.handshakeTime)
-            self.continueIfExpected(head, limit: self.shard.limits.messageBytes, context: context)
-            let path = head.uri.dropFirst(self.shard.configuration.prefix.utf8.count)
-            let exchange = SessionExchange(
-                head, path: path, shard: self.shard, remote: context.channel.remote, front: self)
-            self.phase = .serving(exchange, hasEnded: false)
-            exchange.expect(head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0)
         case (.serving(let exchange, _), .body(var bytes)):
             self.extendDeadline(self.shard.limits.handshakeTime)
             exchange.append(&bytes)
@@ -166,11 +159,11 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             self.phase = .serving(exchange, hasEnded: true)
             exchange.serve()
         case (.idle, .head(let head)):
-            guard self.installHTTP(context: context) else { return }
-            self.continueIfExpected(head, limit: self.shard.limits.requestBytes, context: context)
-            self.phase = .passing(hasEnded: false, isAnswered: false)
-            self.extendDeadline(self.shard.limits.handshakeTime)
-            context.fireChannelRead(self.wrapInboundOut(part))
+            if let path = self.sessionPath(of: head) {
+                self.serve(head, path: path, context: context)
+            } else {
+                self.pass(head, context: context)
+            }
         case (.upgrading, .body): self.refuse(.badRequest, "A WebSocket handshake has no body.")
         case (.upgrading(let head), .end): self.becomeWebSocket(context: context, head)
         case (.passing(_, let isAnswered), .end):
@@ -185,9 +178,29 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         }
     }
 
-    private func isForSession(_ head: HTTPRequestHead) -> Bool {
+    /// What follows the prefix, if the request is for a session's endpoints.
+    private func sessionPath(of head: HTTPRequestHead) -> Substring? {
         let prefix = self.shard.configuration.prefix
-        return head.uri.hasPrefix(prefix) && SessionExchange.serves(head.uri.dropFirst(prefix.utf8.count))
+        guard head.uri.hasPrefix(prefix) else { return nil }
+        let path = head.uri.dropFirst(prefix.utf8.count)
+        return SessionExchange.serves(path) ? path : nil
+    }
+
+    private func serve(_ head: HTTPRequestHead, path: Substring, context: ChannelHandlerContext) {
+        self.extendDeadline(self.shard.limits.handshakeTime)
+        self.continueIfExpected(head, limit: self.shard.limits.messageBytes, context: context)
+        let exchange = SessionExchange(
+            head, path: path, shard: self.shard, remote: context.channel.remote, front: self)
+        self.phase = .serving(exchange, hasEnded: false)
+        exchange.expect(head.announcedLength)
+    }
+
+    private func pass(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
+        guard self.installHTTP(context: context) else { return }
+        self.continueIfExpected(head, limit: self.shard.limits.requestBytes, context: context)
+        self.phase = .passing(hasEnded: false, isAnswered: false)
+        self.extendDeadline(self.shard.limits.handshakeTime)
+        context.fireChannelRead(self.wrapInboundOut(.head(head)))
     }
 
     /// curl, for one, waits a second before it sends a large body that nobody said a word about (RFC 9110 §10.1.1). A body
@@ -195,8 +208,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     private func continueIfExpected(_ head: HTTPRequestHead, limit: Int, context: ChannelHandlerContext) {
         guard head.version == .http1_1, head.headers["expect"].contains(where: { $0.lowercased() == "100-continue" })
         else { return }
-        let length = head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
-        guard length <= limit else { return }
+        guard head.announcedLength <= limit else { return }
         let response = HTTPResponseHead(version: .http1_1, status: .continue)
         context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
     }
@@ -295,7 +307,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
                 configuration: .init(isOutboundHalfClosureEnabled: true)
             )
             self.installed = installed
-            self.serve(channel)
+            self.startHTTP(channel)
             return true
         } catch {
             context.close(promise: nil)
@@ -329,7 +341,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             return self.refuse(
                 .serviceUnavailable,
                 "The limit of \(limit) WebSockets is reached (a tenth above limits.sessions).",
-                [("Retry-After", String(Int(gateway.spread.rounded(.up))))]
+                [gateway.retryWhenFull]
             )
         }
         self.accept(context: context, key: key)
@@ -367,17 +379,20 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     /// Answers with an error and closes. Says what was wrong, since proxies are often the cause.
     private func refuse(_ status: HTTPResponseStatus, _ reason: String, _ more: [(String, String)] = []) {
         guard let context = self.context else { return }
-        self.phase = .over
         let body = ByteBuffer(string: reason + "\n")
         var headers = HTTPHeaders(more)
         headers.add(name: "Content-Type", value: "text/plain; charset=utf-8")
         headers.add(name: "Content-Length", value: String(body.readableBytes))
         headers.add(name: "Connection", value: "close")
-        context.write(
-            self.wrapOutboundOut(.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers))),
-            promise: nil
-        )
+        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
+        context.write(self.wrapOutboundOut(.head(head)), promise: nil)
         context.write(self.wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
+        self.endAndClose(context)
+    }
+
+    /// The answer was the connection's last.
+    private func endAndClose(_ context: ChannelHandlerContext) {
+        self.phase = .over
         let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
         context.writeAndFlush(self.wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil) }
     }
@@ -420,13 +435,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     private func finish(_ context: ChannelHandlerContext, isKeepAlive: Bool) {
         guard case .serving(_, let hasEnded) = self.phase else { return }
-        let written = context.eventLoop.makePromise(of: Void.self)
-        context.writeAndFlush(self.wrapOutboundOut(.end(nil)), promise: written)
-        guard isKeepAlive, hasEnded else {
-            self.phase = .over
-            let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-            return written.futureResult.whenComplete { _ in bound.value.close(promise: nil) }
-        }
+        guard isKeepAlive, hasEnded else { return self.endAndClose(context) }
+        context.writeAndFlush(self.wrapOutboundOut(.end(nil)), promise: nil)
         self.becomeIdle(context: context)
     }
 
@@ -455,6 +465,9 @@ extension Channel {
 }
 
 extension HTTPRequestHead {
+    /// `Content-Length`; 0 if there is none.
+    fileprivate var announcedLength: Int { self.headers.first(name: "content-length").flatMap { Int($0) } ?? 0 }
+
     fileprivate var asksForWebSocket: Bool { self.headers["upgrade"].contains { $0.containsToken("websocket") } }
 }
 

@@ -120,9 +120,7 @@ final class PollTransport: SessionTransport {
         self.isOpen = false
         self.isWritable = false
         self.outstanding = nil
-        self.session?.transportClosed(self, reason: reason)
-        self.session = nil
-        self.shard.remove(self, reason: label)
+        self.leave(reason: reason, label: label)
     }
 
     // MARK: Time

@@ -126,12 +126,8 @@ extension SessionExchange {
             case .session(let session): session.receive(batch: rest, after: nil)
             case .superseded: transport.close(.sessionReplaced, reason: "session replaced by a newer transport")
             case .full:
-                let limit = self.shard.limits.sessions
-                self.refuse(
-                    .serviceUnavailable,
-                    .limitExceeded("The number of sessions", limit: limit, actual: limit + 1),
-                    [("Retry-After", String(Int(gateway.spread.rounded(.up))))]
-                )
+                let error = ProtocolError.tooManySessions(limit: self.shard.limits.sessions)
+                self.refuse(.serviceUnavailable, error, [gateway.retryWhenFull])
                 transport.drop()
             }
         }
@@ -256,8 +252,6 @@ extension SessionExchange {
 }
 
 extension Shard {
-    private static let mostTries = 2000
-
     /// Runs `body` on the loop that has the session, or on any with `nil` if there is none of that name and secret.
     func withSession(_ name: SessionName, tries: Int = 0, _ body: @escaping @Sendable (Session?) -> Void) {
         guard let index = self.gateway.registry.shard(of: name.handle), tries < Self.mostTries else { return body(nil) }
@@ -298,6 +292,10 @@ extension Session {
 }
 
 extension ProtocolError {
+    static func tooManySessions(limit: Int) -> ProtocolError {
+        .limitExceeded("The number of sessions", limit: limit, actual: limit + 1)
+    }
+
     static let replaced = ProtocolError("A newer transport carries this session.", code: "replaced")
 
     static func batchMissing(_ number: UInt64, received: UInt64) -> ProtocolError {

@@ -8,7 +8,6 @@ final class StreamTransport: SessionTransport {
     private let interval: Span
     private var lastWrite = Instant.now
     private var isOpen = true
-    private var closeLabel = "lost"
 
     /// A comment, which says that the line lives. The first one tells the client that nothing in between holds bytes back.
     private static let comment = ByteBuffer(string: ": holdfast\n\n")
@@ -42,8 +41,7 @@ final class StreamTransport: SessionTransport {
 
     override func close(_ code: CloseCode, reason: String) {
         guard self.isOpen else { return }
-        self.closeLabel = "gateway_\(code)"
-        self.ended(reason: "\(code): \(reason)")
+        self.ended(reason: "\(code): \(reason)", label: "gateway_\(code)")
         var last = ByteBuffer(string: "event: close\ndata: ")
         last.writeImmutableBuffer(JSONWriter.object { $0.closeWord(code, reason) })
         last.writeString("\n\n")
@@ -52,19 +50,17 @@ final class StreamTransport: SessionTransport {
 
     override func drop() {
         guard self.isOpen else { return }
-        self.ended(reason: "stream dropped")
+        self.ended(reason: "stream dropped", label: "lost")
         self.exchange.end(nil)
     }
 
-    func connectionEnded(reason: String) { self.ended(reason: reason) }
+    func connectionEnded(reason: String) { self.ended(reason: reason, label: "lost") }
 
-    private func ended(reason: String) {
+    private func ended(reason: String, label: String) {
         guard self.isOpen else { return }
         self.isOpen = false
         self.isWritable = false
-        self.session?.transportClosed(self, reason: reason)
-        self.session = nil
-        self.shard.remove(self, reason: self.closeLabel)
+        self.leave(reason: reason, label: label)
     }
 
     // MARK: Time
