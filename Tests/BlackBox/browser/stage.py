@@ -121,8 +121,13 @@ class Stage:
         return await until(enough, timeout, f"{number} events published")
 
     async def handle(self) -> str:
-        """The only session there is."""
-        sessions = [each for each in await self.gateway.sessions() if each["state"] != "ended"]
+        """The page's session.
+
+        A line that opened when the page had already given it up leaves a session that has no subscription and waits out its ttl.
+        """
+        sessions = [
+            each for each in await self.gateway.sessions() if each["state"] != "ended" and each["subscription_count"]
+        ]
         assert len(sessions) == 1, f"one page, one session, but: {sessions}"
         return sessions[0]["id"]
 

@@ -1,0 +1,4 @@
+import Testing
+import NIOEmbedded
+@testable import RESP
+@Test func stub() {}
