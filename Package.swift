@@ -45,12 +45,26 @@ let package = Package(
             swiftSettings: settings
         ),
         .target(
+            name: "RESP",
+            dependencies: [
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            swiftSettings: settings
+        ),
+        .target(
             name: "HoldfastBroker",
             dependencies: [
-                "HoldfastProtocol",
+                "HoldfastProtocol", "HoldfastCore", "RESP",
                 .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             swiftSettings: settings
         ),
@@ -72,6 +86,8 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
             ],
             // For browsers; the gateway serves them from memory. The files are links into clients/js.
             resources: [
@@ -127,6 +143,8 @@ let package = Package(
                 .embedInCode("Demo/page/ledger.js"),
                 .embedInCode("Demo/page/line.js"),
                 .embedInCode("Demo/page/words.js"),
+                // What `import-socketshark` gives to Python.
+                .embedInCode("ImportSocketShark/import_socketshark.py"),
             ],
             swiftSettings: settings
         ),
@@ -151,9 +169,22 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "RESPTests",
+            dependencies: [
+                "RESP",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+                .product(name: "NIOEmbedded", package: nio),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "HoldfastBrokerTests",
             dependencies: [
-                "HoldfastBroker", "HoldfastProtocol",
+                "HoldfastBroker", "HoldfastProtocol", "HoldfastCore",
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
             ],

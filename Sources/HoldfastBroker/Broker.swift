@@ -28,12 +28,35 @@ public struct PublicationDraft: Sendable {
     public var publishedAt: String?
     /// A publisher that repeats a publication with the same key and subscription publishes it once.
     public var idempotencyKey: String?
+    /// Who gets it and when; `nil`: every subscriber at once.
+    public var conditions: DeliveryConditions?
+    /// What else the published object has, for brokers that hand it on: `options` and filter fields.
+    public var members: [JSONObject.Member]
 
-    public init(subscription: String, data: ByteBuffer, publishedAt: String? = nil, idempotencyKey: String? = nil) {
+    public init(
+        subscription: String,
+        data: ByteBuffer,
+        publishedAt: String? = nil,
+        idempotencyKey: String? = nil,
+        conditions: DeliveryConditions? = nil,
+        members: [JSONObject.Member] = []
+    ) {
         self.subscription = subscription
         self.data = data
         self.publishedAt = publishedAt
         self.idempotencyKey = idempotencyKey
+        self.conditions = conditions
+        self.members = members
+    }
+
+    /// The draft as a message for Redis (socketshark.md §8).
+    var envelope: ByteBuffer {
+        JSONWriter.object { json in
+            json.member("subscription", self.subscription)
+            json.member("data", raw: self.data)
+            if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
+            for member in self.members { json.member(member.name, member.value) }
+        }
     }
 }
 
@@ -100,6 +123,48 @@ public struct BrokerStatistics: Sendable, Equatable {
     public var idempotencyKeys = 0
     public var published: UInt64 = 0
     public var duplicates: UInt64 = 0
+    /// Messages that came from outside and could not be taken, by reason.
+    public var drops: [String: UInt64] = [:]
+    /// Connections to the servers that the broker uses.
+    public var connections: [Connection] = []
+    /// Channels that are subscribed there, lingering ones included.
+    public var channels = 0
+
+    public struct Connection: Sendable, Equatable {
+        /// The configuration's key.
+        public let name: String
+        public let isConnected: Bool
+        /// Of the last PING, in seconds.
+        public let latency: Double?
+    }
+
+    public init() {}
+}
+
+/// What a broker gives to the gateway.
+public struct BrokerOutlet: Sendable {
+    /// Called for each publication and shard with subscribers. Must not block: it only queues.
+    public typealias Sink = @Sendable (_ publication: Publication, _ shard: Int) -> Void
+
+    /// Parts of the gateway that fan out by themselves.
+    public let shards: Int
+    public let sink: Sink
+    /// Whether so much waits for the gateway that the broker should take no more for now.
+    public let isBusy: @Sendable () -> Bool
+    /// A server that the broker needs is gone.
+    public let connectionLost: @Sendable () -> Void
+
+    public init(
+        shards: Int,
+        isBusy: @escaping @Sendable () -> Bool = { false },
+        connectionLost: @escaping @Sendable () -> Void = {},
+        sink: @escaping Sink
+    ) {
+        self.shards = shards
+        self.isBusy = isBusy
+        self.connectionLost = connectionLost
+        self.sink = sink
+    }
 }
 
 /// Where publications get their place and are kept.
@@ -107,11 +172,11 @@ public struct BrokerStatistics: Sendable, Equatable {
 /// A shard is one part of the gateway that fans out by itself (one per event loop). A broker hands each publication to
 /// every shard that has subscribers, in the order of the topic.
 public protocol Broker: Sendable {
-    /// Called for each publication and shard with subscribers. Must not block: it only queues.
-    typealias Sink = @Sendable (_ publication: Publication, _ shard: Int) -> Void
-
     /// Connects the broker with the gateway; called once, before anything else.
-    func start(shards: Int, sink: @escaping Sink)
+    func start(_ outlet: BrokerOutlet)
+
+    /// Lets go of what the broker holds outside of the process. Nothing is delivered any more.
+    func stop() async
 
     /// - Throws: ``BrokerError`` when the publication was not accepted.
     func publish(_ draft: PublicationDraft, history: HistorySettings) async throws -> PublishReceipt
@@ -143,4 +208,8 @@ public protocol Broker: Sendable {
 
     var isReady: Bool { get }
     var statistics: BrokerStatistics { get }
+}
+
+extension Broker {
+    public func stop() async {}
 }

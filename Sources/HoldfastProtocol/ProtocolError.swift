@@ -33,6 +33,16 @@ public struct ProtocolError: Error, Sendable, Equatable {
         ProtocolError("Authentication required.", code: "authentication_required")
     public static let unsupportedMethod =
         ProtocolError("Authentication method unsupported.", code: "unsupported_method")
+    public static let noTicket = ProtocolError("Must specify ticket.", code: "no_ticket")
+    public static let authenticationFailed =
+        ProtocolError("Authentication failed.", code: "authentication_failed")
+    public static let unauthorized = ProtocolError("Unauthorized.", code: "unauthorized")
+    /// A service could not be reached, or the broker could not.
+    public static let serviceUnavailable = ProtocolError("Service unavailable.", code: "service_unavailable")
+    /// A service has refused without saying why.
+    public static let refused = ProtocolError("Unhandled exception.", code: "refused")
+    /// A service has answered with something that cannot be read.
+    public static let badAnswer = ProtocolError("Unhandled exception.", code: "bad_answer")
     public static let alreadyOpen =
         ProtocolError("This transport has said hello before.", code: "already_open")
     public static let unsupportedVersion =
@@ -57,9 +67,10 @@ public struct ProtocolError: Error, Sendable, Equatable {
 
 extension JSONWriter {
     /// `status`, `error` and, for the native dialect, `code` with `limit` and `actual`.
-    public mutating func error(_ error: ProtocolError, dialect: Dialect) {
+    /// - Parameter serviceError: stands in place of the error's own text.
+    public mutating func error(_ error: ProtocolError, serviceError: JSONValue? = nil, dialect: Dialect) {
         self.member("status", "error")
-        self.member("error", error.text)
+        if let serviceError { self.member("error", serviceError) } else { self.member("error", error.text) }
         guard dialect == .native else { return }
         self.member("code", error.code)
         if let exceeded = error.exceeded {

@@ -16,6 +16,10 @@ public final class Publication: Sendable {
     public let publishedAt: String?
     /// When the gateway took it, in ISO 8601 form.
     public let receivedAt: String
+    /// `nil`: every subscriber gets it at once.
+    public let conditions: DeliveryConditions?
+    /// Not a message: here the broker may have missed some, and nobody knows how many.
+    public let isGap: Bool
 
     public init(
         subscription: String,
@@ -24,7 +28,9 @@ public final class Publication: Sendable {
         sequence: UInt64,
         position: Position?,
         publishedAt: String?,
-        receivedAt: String
+        receivedAt: String,
+        conditions: DeliveryConditions? = nil,
+        isGap: Bool = false
     ) {
         self.subscription = subscription
         self.data = data
@@ -33,13 +39,39 @@ public final class Publication: Sendable {
         self.position = position
         self.publishedAt = publishedAt
         self.receivedAt = receivedAt
+        self.conditions = conditions
+        self.isGap = isGap
     }
 
-    /// The event as a client gets it. Shared by all sessions of the dialect that have no extra fields.
+    /// What a native client is told of the place of a publication.
+    public enum Place: Sendable, Hashable {
+        /// Its own offset, which follows the one before.
+        case own
+        /// None: the client's position stays where it is, since an older publication is still held back by a throttle.
+        case none
+        /// `offset`: everything up to here has come or is not for this session. `after`: the last that the client was told,
+        /// so that it does not take those in between for lost.
+        case after(UInt64, offset: UInt64)
+    }
+
+    /// The event as a client gets it. Shared by all sessions of the dialect that have no extra fields and the same place.
     /// - Parameters:
     ///   - sentAt: ISO 8601, for the plain dialect.
     ///   - extras: the subscription's extra fields (socketshark.md §3.3).
-    public func event(dialect: Dialect, sentAt: String, extras: [JSONObject.Member] = []) -> ByteBuffer {
+    ///   - place: for the native dialect.
+    public func event(
+        dialect: Dialect,
+        sentAt: String,
+        extras: [JSONObject.Member] = [],
+        place: Place = .own
+    ) -> ByteBuffer {
+        if self.isGap {
+            return ServerEvent.gap(
+                subscription: self.subscription,
+                after: self.position.map { $0.offset - 1 },
+                next: self.position.map { $0.offset + 1 }
+            )
+        }
         var writer = JSONWriter(
             into: ByteBufferAllocator().buffer(capacity: self.data.readableBytes + self.subscription.utf8.count + 160)
         )
@@ -48,7 +80,15 @@ public final class Publication: Sendable {
             json.member("subscription", self.subscription)
             switch dialect {
             case .native:
-                if let position = self.position { json.member("offset", position.offset) }
+                if let position = self.position {
+                    switch place {
+                    case .own: json.member("offset", position.offset)
+                    case .none: break
+                    case .after(let after, let offset):
+                        json.member("offset", offset)
+                        json.member("after", after)
+                    }
+                }
                 json.member("data", raw: self.data)
                 if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                 for extra in extras { json.member(extra.name, extra.value) }

@@ -19,7 +19,7 @@ struct GatewayServer {
     func runUntilSignal(onListening: @escaping @Sendable (Int) async -> Void) async throws {
         let threads = self.configuration.threads > 0 ? self.configuration.threads : System.coreCount
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
-        let gateway = Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
+        let gateway = try Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
         let router = Router(options: .autoGenerateHeadEndpoints)
         router.add(middleware: JSONErrors())
         gateway.addRoutes(to: router)

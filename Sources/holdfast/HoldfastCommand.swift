@@ -16,7 +16,7 @@ struct HoldfastCommand: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Serve.self, Demo.self, Publish.self, Tail.self, Bench.self, Echo.self, Check.self,
+            Serve.self, Demo.self, Publish.self, Tail.self, Check.self, ImportSocketShark.self, Bench.self, Echo.self,
         ]
     )
 }

@@ -14,7 +14,7 @@ import Testing
         let time = self.time
         let broker = MemoryBroker(
             epoch: "e", monotonic: { time.withLockedValue { $0 } }, wall: { 1_776_765_600_000_000 })
-        broker.start(shards: shards, sink: self.delivered.sink)
+        broker.start(BrokerOutlet(shards: shards, sink: self.delivered.sink))
         #expect(broker.isReady)
         return broker
     }

@@ -38,7 +38,7 @@ struct TestStore {
     init(_ limits: MemoryBroker.Limits = .init(), history: HistorySettings = TestStore.kept, shards: Int = 1) {
         self.store = MemoryStore(limits: limits, epoch: "e")
         self.history = history
-        self.store.start(shards: shards, sink: self.delivered.sink)
+        self.store.start(BrokerOutlet(shards: shards, sink: self.delivered.sink))
     }
 
     private func micro(_ seconds: Double) -> Int64 { Int64(seconds * 1_000_000) }

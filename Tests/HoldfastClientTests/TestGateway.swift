@@ -33,7 +33,7 @@ struct TestGateway: Sendable {
         let group = MultiThreadedEventLoopGroup.singleton
         var logger = Logger(label: "test")
         logger.logLevel = .critical
-        let gateway = Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
+        let gateway = try Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingOldest(1))
         let application = Application(
             router: Router(),

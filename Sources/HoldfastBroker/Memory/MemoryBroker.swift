@@ -51,16 +51,28 @@ public final class MemoryBroker: Broker {
         self.wall = wall
     }
 
-    public func start(shards: Int, sink: @escaping Sink) {
-        self.state.withLockedValue { $0.start(shards: shards, sink: sink) }
+    public func start(_ outlet: BrokerOutlet) {
+        self.state.withLockedValue { $0.start(outlet) }
     }
 
     public func publish(_ draft: PublicationDraft, history: HistorySettings) async throws -> PublishReceipt {
+        try self.publishNow(draft, history: history)
+    }
+
+    func publishNow(_ draft: PublicationDraft, history: HistorySettings) throws(BrokerError) -> PublishReceipt {
         let now = self.monotonic()
         let receivedAt = Timestamp.text(microseconds: self.wall())
-        return try self.state.withLockedValue {
-            try $0.publish(draft, history: history, receivedAt: receivedAt, now: now)
-        }
+        return try self.state.withLockedValue { state in
+            Result { () throws(BrokerError) in
+                try state.publish(draft, history: history, receivedAt: receivedAt, now: now)
+            }
+        }.get()
+    }
+
+    /// Nobody knows what was published up to now: those who come back from before are told of a gap, and so are subscribers.
+    func markGap(_ subscription: String, history: HistorySettings) {
+        let now = self.monotonic()
+        self.state.withLockedValue { $0.markGap(subscription, history: history, now: now) }
     }
 
     public func subscribe(
@@ -70,17 +82,21 @@ public final class MemoryBroker: Broker {
         history: HistorySettings,
         completion: @escaping @Sendable (Result<Recovery, BrokerError>) -> Void
     ) {
+        completion(self.subscribe(subscription, shard: shard, since: since, history: history))
+    }
+
+    func subscribe(
+        _ subscription: String,
+        shard: Int,
+        since: Position?,
+        history: HistorySettings
+    ) -> Result<Recovery, BrokerError> {
         let now = self.monotonic()
-        let result = self.state.withLockedValue { state -> Result<Recovery, BrokerError> in
-            do throws(BrokerError) {
-                return .success(
-                    try state.subscribe(subscription, shard: shard, since: since, history: history, now: now)
-                )
-            } catch {
-                return .failure(error)
+        return self.state.withLockedValue { state in
+            Result { () throws(BrokerError) in
+                try state.subscribe(subscription, shard: shard, since: since, history: history, now: now)
             }
         }
-        completion(result)
     }
 
     public func unsubscribe(_ subscription: String, shard: Int) {

@@ -6,8 +6,7 @@ import NIOCore
 struct MemoryStore: Sendable {
     private let limits: MemoryBroker.Limits
     let epoch: String
-    private var sink: Broker.Sink = { _, _ in }
-    private var shards = 1
+    private var outlet = BrokerOutlet(shards: 1) { _, _ in }
     private var topics: [String: MemoryTopic] = [:]
     private var idempotency: IdempotencyKeys
     /// Every kept publication, oldest first, by the age that its topic allows: the front of each is the next to expire.
@@ -31,9 +30,8 @@ struct MemoryStore: Sendable {
         self.idempotency = IdempotencyKeys(limit: limits.idempotencyKeys, ttl: Int64(limits.idempotencyTTL * 1_000_000))
     }
 
-    mutating func start(shards: Int, sink: @escaping Broker.Sink) {
-        self.shards = shards
-        self.sink = sink
+    mutating func start(_ outlet: BrokerOutlet) {
+        self.outlet = outlet
     }
 
     mutating func publish(
@@ -57,14 +55,43 @@ struct MemoryStore: Sendable {
             sequence: topic.sequence,
             position: history.isKept ? Position(epoch: self.epoch, offset: topic.sequence) : nil,
             publishedAt: draft.publishedAt,
-            receivedAt: receivedAt
+            receivedAt: receivedAt,
+            conditions: draft.conditions
         )
-        if history.isKept { self.keep(publication, topic, history, now: now) }
-        if !topic.isInUse { self.markIdle(topic, now: now) }
+        self.handOut(publication, topic, history, now: now)
         let receipt = PublishReceipt(id: publication.id, position: publication.position)
         if let key = draft.idempotencyKey { self.idempotency.remember(draft.subscription, key, receipt, now: now) }
-        for (shard, isInterested) in topic.interest.enumerated() where isInterested { self.sink(publication, shard) }
         return receipt
+    }
+
+    private mutating func handOut(
+        _ publication: Publication,
+        _ topic: MemoryTopic,
+        _ history: HistorySettings,
+        now: Int64
+    ) {
+        if history.isKept { self.keep(publication, topic, history, now: now) }
+        if !topic.isInUse { self.markIdle(topic, now: now) }
+        for (shard, isInterested) in topic.interest.enumerated() where isInterested {
+            self.outlet.sink(publication, shard)
+        }
+    }
+
+    /// The mark takes a place in the topic, so that it comes in order whatever way a subscriber gets its publications.
+    mutating func markGap(_ subscription: String, history: HistorySettings, now: Int64) {
+        guard let topic = try? self.topic(subscription, now: now) else { return }
+        topic.sequence += 1
+        let mark = Publication(
+            subscription: subscription,
+            data: ByteBuffer(),
+            id: "",
+            sequence: topic.sequence,
+            position: history.isKept ? Position(epoch: self.epoch, offset: topic.sequence) : nil,
+            publishedAt: nil,
+            receivedAt: "",
+            isGap: true
+        )
+        self.handOut(mark, topic, history, now: now)
     }
 
     mutating func subscribe(
@@ -122,7 +149,7 @@ struct MemoryStore: Sendable {
         let publications = topic?.publications(after: since ?? 0, limit: limit) ?? []
         return HistoryPage(
             position: Position(epoch: self.epoch, offset: topic?.sequence ?? self.floor),
-            publications: publications,
+            publications: publications.filter { !$0.isGap },
             hasMore: publications.last.map { $0.sequence != topic?.sequence } ?? false
         )
     }
@@ -140,7 +167,7 @@ struct MemoryStore: Sendable {
                 isRetriable: true
             )
         }
-        let topic = MemoryTopic(name: name, sequence: self.floor, shards: self.shards)
+        let topic = MemoryTopic(name: name, sequence: self.floor, shards: self.outlet.shards)
         self.topics[name] = topic
         self.statistics.topics = self.topics.count
         return topic

@@ -23,6 +23,21 @@ public struct ClientEvent: Sendable {
         self.name = Name(name)
     }
 
+    /// The same event in memory of its own, so that one that waits does not keep the network's buffer alive.
+    public func copied() -> ClientEvent {
+        ClientEvent(name: self.name, object: self.object.copied())
+    }
+
+    private init(name: Name, object: JSONObject) {
+        self.name = name
+        self.object = object
+    }
+
+    /// About how much memory the event takes.
+    public var byteCount: Int {
+        self.object.members.reduce(64) { $0 + $1.name.utf8.count + $1.value.raw.readableBytes + 64 }
+    }
+
     /// Whether the event counts (protocol.md, Counting).
     public var isCounted: Bool {
         switch self.name {

@@ -118,6 +118,8 @@ public enum ServerEvent {
         /// `nil` only where the client's text had none (socketshark.md §3.1).
         public var event: String?
         public var error: ProtocolError?
+        /// What the service itself gave as its error, of any kind, in place of the error's own text (socketshark.md §3.2).
+        public var serviceError: JSONValue?
         /// The service's extra fields that the client gave, in the order of the configuration.
         public var extras: [JSONObject.Member] = []
         public var data: JSONValue?
@@ -139,7 +141,7 @@ public enum ServerEvent {
         JSONWriter.object { json in
             if let event = reply.event { json.member("event", event) }
             if let error = reply.error {
-                json.error(error, dialect: dialect)
+                json.error(error, serviceError: reply.serviceError, dialect: dialect)
             } else {
                 json.member("status", "ok")
             }
@@ -150,6 +152,22 @@ public enum ServerEvent {
             if let id = reply.id { json.member("id", id) }
             if let recovered = reply.recovered { json.member("recovered", recovered) }
             if let position = reply.position { json.member("position", position) }
+        }
+    }
+
+    /// The gateway has ended a subscription: its service no longer allows it (socketshark.md §5.5).
+    public static func unsubscribe(
+        _ subscription: String,
+        data: JSONValue?,
+        error: JSONValue,
+        extras: [JSONObject.Member]
+    ) -> ByteBuffer {
+        JSONWriter.object { json in
+            json.member("event", "unsubscribe")
+            json.member("subscription", subscription)
+            if let data { json.member("data", data) }
+            json.member("error", error)
+            for extra in extras { json.member(extra.name, extra.value) }
         }
     }
 }

@@ -73,6 +73,15 @@ public struct JSONValue: Sendable, Equatable {
         self.raw = raw
     }
 
+    public static let null = JSONValue(kind: .null, raw: ByteBuffer(string: "null"))
+
+    /// A string value.
+    public init(_ text: String) {
+        var raw = ByteBuffer()
+        raw.writeJSONString(text)
+        self.init(kind: .string, raw: raw)
+    }
+
     /// The elements of an array, in order; `nil` if the value is not an array.
     /// - Parameter limit: most elements, beyond which reading stops with ``JSONError/Reason/tooManyMembers(limit:)``.
     public func elements(limit: Int, limits: JSONLimits = JSONLimits()) throws(JSONError) -> [JSONValue]? {
@@ -115,6 +124,15 @@ public struct JSONObject: Sendable {
     /// The value of a member. Of duplicates the last one counts, as in every JSON library that the clients use.
     public subscript(_ name: String) -> JSONValue? {
         self.members.last { $0.name == name }?.value
+    }
+
+    public init(_ members: [Member]) {
+        self.members = members
+    }
+
+    /// The same members in memory of their own.
+    public func copied() -> JSONObject {
+        JSONObject(self.members.map { Member(name: $0.name, value: $0.value.copied()) })
     }
 
     /// Reads a text that holds one object and nothing else.

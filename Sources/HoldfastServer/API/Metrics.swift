@@ -1,4 +1,5 @@
 import HoldfastBroker
+import HoldfastCore
 import HoldfastProtocol
 
 /// The metrics page in Prometheus' text format 0.0.4.
@@ -13,7 +14,8 @@ extension Gateway {
             total.add(part)
         }
         return MetricsPage(
-            total, self.broker.statistics, isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +)
+            total, self.broker.statistics, self.callbacks?.metrics.withLockedValue { $0 } ?? CallbackMetrics(),
+            isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +)
         ).text
     }
 }
@@ -35,6 +37,8 @@ extension ShardMetrics {
         self.pingsLost += other.pingsLost
         self.slowConsumers += other.slowConsumers
         self.gaps += other.gaps
+        self.drops.merge(other.drops, uniquingKeysWith: +)
+        self.windingUp += other.windingUp
         self.recoveries += other.recoveries
         self.attachedSessions.merge(other.attachedSessions, uniquingKeysWith: +)
         self.waitingSessions += other.waitingSessions
@@ -46,16 +50,43 @@ extension ShardMetrics {
     }
 }
 
+extension ShardMetrics {
+    fileprivate func attached(_ isMeant: (AttachedLabel) -> Bool) -> Int {
+        self.attachedSessions.reduce(0) { isMeant($1.key) ? $0 + $1.value : $0 }
+    }
+
+    fileprivate func attachedLine(_ dialect: Dialect, _ kind: SessionTransport.Kind) -> (String, Int) {
+        (
+            "{dialect=\"\(dialect.rawValue)\",transport=\"\(kind.rawValue)\"}",
+            self.attachedSessions[.init(dialect: dialect, transport: kind), default: 0]
+        )
+    }
+}
+
 private struct MetricsPage {
     private(set) var text = ""
 
-    init(_ metrics: ShardMetrics, _ broker: BrokerStatistics, isReady: Bool, mailbox: Int) {
+    init(
+        _ metrics: ShardMetrics,
+        _ broker: BrokerStatistics,
+        _ callbacks: CallbackMetrics,
+        isReady: Bool,
+        mailbox: Int
+    ) {
         self.gauge("holdfast_ready", "1 while clients should be sent here", [("", isReady ? 1 : 0)])
         self.gauge(
             "holdfast_sessions", "Sessions by dialect and state",
-            Dialect.allCases.map {
-                ("{dialect=\"\($0.rawValue)\",state=\"attached\"}", metrics.attachedSessions[$0, default: 0])
-            } + [("{dialect=\"native\",state=\"waiting\"}", metrics.waitingSessions)]
+            Dialect.allCases.map { dialect in
+                ("{dialect=\"\(dialect.rawValue)\",state=\"attached\"}", metrics.attached { $0.dialect == dialect })
+            } + [
+                ("{dialect=\"native\",state=\"waiting\"}", metrics.waitingSessions),
+                ("{dialect=\"any\",state=\"winding_up\"}", metrics.windingUp),
+            ]
+        )
+        self.gauge(
+            "holdfast_attached_sessions", "Sessions that a transport carries, by dialect and transport",
+            [metrics.attachedLine(.plain, .websocket)]
+                + SessionTransport.Kind.allCases.map { metrics.attachedLine(.native, $0) }
         )
         self.gauge("holdfast_transports", "Open transports", Self.byKind(metrics.transports))
         self.gauge("holdfast_subscriptions", "Subscriptions of all sessions", [("", metrics.subscriptions)])
@@ -66,6 +97,14 @@ private struct MetricsPage {
         self.counter(
             "holdfast_deliveries_total", "Publications handed to sessions",
             [("{dialect=\"native\"}", metrics.nativeDeliveries), ("{dialect=\"plain\"}", metrics.plainDeliveries)]
+        )
+        self.counter(
+            "holdfast_drops_total", "Publications kept from a session, or not taken from Redis, by reason",
+            DeliveryFilter<Publication>.Reason.allCases.map {
+                ("{reason=\"\($0.rawValue)\"}", metrics.drops[$0, default: 0])
+            } + [("{reason=\"slow_consumer\"}", metrics.slowConsumers)]
+                + broker.drops.sorted { $0.key < $1.key }
+                .map { ("{reason=\"\($0.key)\"}", Int(clamping: $0.value)) }
         )
         self.counter("holdfast_writes_total", "Writes to transports", [("", metrics.flushes)])
         self.counter("holdfast_written_bytes_total", "Bytes written to transports", [("", metrics.bytesWritten)])
@@ -107,9 +146,58 @@ private struct MetricsPage {
         self.gauge("holdfast_history_publications", "Publications kept", [("", broker.historyPublications)])
         self.gauge("holdfast_history_bytes", "Bytes of publications kept", [("", broker.historyBytes)])
         self.gauge("holdfast_idempotency_keys", "Idempotency keys remembered", [("", broker.idempotencyKeys)])
+        self.addConnections(broker)
+        self.addCallbacks(callbacks)
+        self.addSocketShark(metrics, isReady: isReady)
         self.text += ProcessUsage.current.metrics
         self.gauge(
             "process_resident_memory_bytes", "Resident memory of the process", [("", ProcessUsage.residentBytes)])
+    }
+
+    private mutating func addConnections(_ broker: BrokerStatistics) {
+        guard !broker.connections.isEmpty else { return }
+        self.gauge("holdfast_redis_channels", "Channels subscribed, lingering ones included", [("", broker.channels)])
+        self.gauge(
+            "holdfast_redis_connected", "1 while the connection is there",
+            broker.connections.map { ("{connection=\"\($0.name)\"}", $0.isConnected ? 1 : 0) }
+        )
+        self.text += "# HELP holdfast_redis_latency_seconds Time that the last PING took.\n"
+        self.text += "# TYPE holdfast_redis_latency_seconds gauge\n"
+        for connection in broker.connections {
+            guard let latency = connection.latency else { continue }
+            self.text += "holdfast_redis_latency_seconds{connection=\"\(connection.name)\"} \(latency)\n"
+        }
+    }
+
+    private mutating func addCallbacks(_ callbacks: CallbackMetrics) {
+        let name = "holdfast_callback_seconds"
+        self.text += "# HELP \(name) Time that services took to answer, all tries and waits included.\n"
+        self.text += "# TYPE \(name) histogram\n"
+        let labels = callbacks.histograms.map { entry in
+            ("callback=\"\(entry.key.callback.rawValue)\",outcome=\"\(entry.key.outcome)\"", entry.value)
+        }.sorted { $0.0 < $1.0 }
+        for (label, histogram) in labels {
+            for (bound, count) in zip(CallbackMetrics.Histogram.bounds, histogram.buckets) {
+                self.text += "\(name)_bucket{\(label),le=\"\(bound)\"} \(count)\n"
+            }
+            self.text += "\(name)_bucket{\(label),le=\"+Inf\"} \(histogram.count)\n"
+            self.text += "\(name)_sum{\(label)} \(histogram.sum)\n\(name)_count{\(label)} \(histogram.count)\n"
+        }
+        self.counter("holdfast_callback_retries_total", "Tries after the first", [("", callbacks.retries)])
+    }
+
+    /// SocketShark's names and types, so that its dashboards go on (socketshark.md §13).
+    private mutating func addSocketShark(_ metrics: ShardMetrics, isReady: Bool) {
+        let open = metrics.attached { _ in true } + metrics.windingUp
+        self.gauge("socketshark_service_state", "1 ready, 0 not", [("", isReady ? 1 : 0)])
+        self.gauge("socketshark_connection_count", "Sessions with a connection, or being ended", [("", open)])
+        self.counter("socketshark_connection_total", "Sessions ever opened", [("", metrics.sessionsOpened)])
+        self.gauge(
+            "socketshark_event_success_counter", "Events of clients",
+            metrics.clientEvents.map {
+                ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
+            }.sorted { $0.0 < $1.0 }
+        )
     }
 
     private static func byKind(_ counts: [SessionTransport.Kind: Int]) -> [(String, Int)] {

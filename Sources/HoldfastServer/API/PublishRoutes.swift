@@ -133,13 +133,9 @@ extension Gateway {
         }
         // SocketShark delivers a message whose time cannot be read, without the time (socketshark.md §8).
         draft.publishedAt = object["published_at"]?.string.flatMap(Timestamp.reformatted)
-        if let options = object["options"], options.kind != .null, !options.isFalsy {
-            // Order and throttle would change who gets what: not doing them must not look like doing them.
-            throw APIError(
-                .notImplemented, "options (order, throttle) are not supported by this version.",
-                code: "unsupported_options"
-            )
-        }
+        // Options and filter fields: who gets it and when (socketshark.md §9).
+        let known: Set = ["subscription", "data", "published_at", "idempotency_key"]
+        draft.members = object.members.filter { !known.contains($0.name) }
         do {
             return try await self.publish(draft)
         } catch let error as PublishError {

@@ -76,7 +76,11 @@ extension Configuration {
             }
         }
         reader.section("ws_ping") { reader in
-            reader.number("interval", &self.ping.interval, in: 0...3600)
+            if let interval = reader.optionalNumber("interval", self.ping.interval, in: 0.05...3600) {
+                self.ping.interval = interval
+            } else {
+                self.ping.interval = 0
+            }
             reader.number("timeout", &self.ping.timeout, in: 0.05...3600)
         }
         reader.integer("threads", &self.threads, in: 0...1024)
@@ -116,6 +120,7 @@ extension Configuration {
         reader.section("drain") { reader in
             reader.number("window", &self.drain.window, in: 0...3600)
             reader.number("deadline", &self.drain.deadline, in: 0...3600)
+            reader.number("callback_time", &self.drain.callbackTime, in: 0...3600)
         }
         reader.section("limits") { self.limits.read($0) }
         reader.section("api") { reader in
@@ -137,11 +142,9 @@ extension Configuration {
             }
         }
         reader.boolean("diagnose", &self.diagnose)
+        self.readRedis(reader)
+        self.readHTTP(reader)
         self.readBrokerAndServices(reader)
-        reader.notSupported(
-            ["redis", "redis_alt", "authentication", "http", "metrics"],
-            "is SocketShark's, and this version of Holdfast does not support it yet"
-        )
         reader.notSupported(["backend"], "is not needed: there is one backend")
     }
 
@@ -183,15 +186,93 @@ extension Configuration {
             var history = self.history
             reader.section("history") { Self.read(&history, $0) }
             service.history = history
-            reader.notSupported(
-                [
-                    "authorizer", "authorizer_fields", "authorization_renewal_period", "authorization_renewal_jitter",
-                    "on_authorization_change", "filter_fields", "before_subscribe", "on_subscribe", "on_message",
-                    "before_unsubscribe", "on_unsubscribe", "heartbeat_period", "on_heartbeat",
-                ],
-                "is SocketShark's, and this version of Holdfast does not support it yet"
-            )
+            reader.strings("filter_fields", &service.filterFields)
+            reader.strings("authorizer_fields", &service.authorizerFields)
+            for callback in Callback.ofServices {
+                reader.url(callback.rawValue) { service.callbacks[callback] = $0 }
+            }
+            service.renewalPeriod = reader.optionalNumber("authorization_renewal_period", nil, in: 0.05...31_536_000)
+            reader.number("authorization_renewal_jitter", &service.renewalJitter, in: 0...31_536_000)
+            reader.number("authorization_grace", &service.authorizationGrace, in: 0...31_536_000)
+            service.heartbeatPeriod = reader.optionalNumber("heartbeat_period", nil, in: 0.05...31_536_000)
+            if let period = service.renewalPeriod, service.renewalJitter > period {
+                reader.complain(
+                    "authorization_renewal_jitter",
+                    "must not be greater than authorization_renewal_period (\(period)), but is \(service.renewalJitter)"
+                )
+            }
             self.services[name] = service
+        }
+    }
+
+    private mutating func readRedis(_ reader: ConfigurationReader) {
+        reader.optionalSection("redis") { reader in
+            var redis = Redis()
+            redis.settings.read(reader)
+            reader.number("linger", &redis.settings.linger, in: 0...86400)
+            reader.number("subscribe_timeout", &redis.settings.subscribeTimeout, in: 0.1...3600)
+            var onLoss = redis.onLoss.rawValue
+            reader.choice("on_loss", &onLoss, of: OnLoss.allCases.map(\.rawValue))
+            redis.onLoss = OnLoss(rawValue: onLoss) ?? redis.onLoss
+            self.redis = redis
+            // What was published while a client was away must be there when it comes back.
+            if self.history == .none { self.history = HistorySettings(size: 1000, ttl: max(120, redis.settings.linger)) }
+        }
+        reader.optionalSection("redis_alt") { reader in
+            var redis = Redis()
+            redis.settings.read(reader)
+            self.redisAlternative = redis
+            if self.redis == nil { reader.complain("host", "redis_alt is a second Redis; redis is missing") }
+        }
+    }
+
+    private mutating func readHTTP(_ reader: ConfigurationReader) {
+        reader.section("http") { reader in
+            reader.number("timeout", &self.http.timeout, in: 0.05...3600)
+            reader.integer("tries", &self.http.retry.tries, in: 0...1000)
+            reader.number("wait", &self.http.retry.wait, in: 0...3600)
+            reader.integer("response_bytes", &self.http.responseBytes, in: 2...(1 << 30))
+            if let file = reader.string("ssl_cafile") {
+                self.http.certificateAuthorities = file
+                do {
+                    _ = try NIOSSLCertificate.fromPEMFile(file)
+                } catch {
+                    reader.complain("ssl_cafile", "\(file) has no certificates in PEM form that can be read: \(error)")
+                }
+            }
+            var names: [String] = []
+            reader.strings("rate_limit_reset_header_names", &names)
+            let name = reader.string("rate_limit_reset_header_name")
+            if !names.isEmpty {
+                self.http.retry.rateLimitHeaders = names
+            } else if let name {
+                self.http.retry.rateLimitHeaders = [name]
+            }
+        }
+        reader.section("authentication") { reader in
+            reader.optionalSection("ticket") { reader in
+                var fields: [String] = []
+                reader.strings("auth_fields", &fields)
+                var url: ServiceURL?
+                reader.url("validation_url") { url = $0 }
+                if let url {
+                    self.authentication.ticket = Authentication.Ticket(validationURL: url, fields: fields)
+                } else {
+                    reader.require("validation_url")
+                }
+            }
+        }
+        reader.section("metrics") { reader in
+            reader.optionalSection("prometheus") { reader in
+                var listener = Metrics.Listener()
+                if let host = reader.string("host"), !host.isEmpty { listener.host = host }
+                var port = -1
+                reader.integer("port", &port, in: 0...65535)
+                if port < 0 { reader.require("port") }
+                listener.port = port
+                self.metrics.prometheus = listener
+            }
+            reader.optionalSection("log") { _ in self.metrics.isLogged = true }
         }
     }
 
@@ -205,6 +286,30 @@ extension Configuration {
         "event", "status", "error", "code", "data", "subscription", "id", "offset", "position", "since", "recovered",
         "received_at", "sent_at", "published_at", "queue_size",
     ]
+}
+
+extension RedisSettings {
+    fileprivate mutating func read(_ reader: ConfigurationReader) {
+        if let host = reader.string("host") { self.host = host }
+        reader.integer("port", &self.port, in: 1...65535)
+        self.socket = reader.string("socket")
+        reader.integer("db", &self.database, in: 0...1_000_000)
+        self.username = reader.string("username")
+        self.password = reader.string("password")
+        if self.username != nil, self.password == nil { reader.complain("username", "needs a password beside it") }
+        if let prefix = reader.string("channel_prefix") { self.channelPrefix = prefix }
+        self.pingInterval = reader.optionalNumber("ping_interval", self.pingInterval, in: 0.05...86400)
+        self.pingTimeout = reader.optionalNumber("ping_timeout", self.pingTimeout, in: 0.05...86400)
+        reader.tls("tls") { reader in
+            self.tls = RedisSettings.TLS(
+                authorities: reader.string("ca"), certificate: reader.string("cert"), key: reader.string("key"),
+                serverName: reader.string("server_name")
+            )
+            if let problem = self.tls?.problem { reader.complain(problem.key, problem.reason) }
+        } plain: {
+            self.tls = $0 ? RedisSettings.TLS() : nil
+        }
+    }
 }
 
 extension Configuration.Limits {
@@ -228,6 +333,11 @@ extension Configuration.Limits {
         var age = self.outbox.age.seconds
         reader.number("outbox_age", &age, in: 1...86400)
         self.outbox.age = .seconds(age)
+        reader.integer("waiting_events", &self.waitingEvents, in: 1...1_000_000)
+        reader.integer("waiting_bytes", &self.waitingBytes, in: 1024...(1 << 40))
+        reader.integer("delivery_keys", &self.deliveryKeys, in: 1...1_000_000)
+        reader.integer("callbacks", &self.callbacks, in: 1...100_000)
+        reader.integer("waiting_callbacks", &self.waitingCallbacks, in: 0...10_000_000)
         reader.integer("json_depth", &self.json.depth, in: 2...100_000)
         reader.integer("json_members", &self.json.members, in: 8...10_000)
         reader.integer("timeline", &self.timeline, in: 1...10_000)

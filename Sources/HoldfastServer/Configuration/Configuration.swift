@@ -34,6 +34,14 @@ public struct Configuration: Sendable, Equatable {
     /// Whether `/diagnose` is served.
     public var diagnose = true
     public var broker = Broker()
+    /// How services are called.
+    public var http = HTTP()
+    /// Where legacy publishers publish; `nil` without Redis.
+    public var redis: Redis?
+    /// A second one, whose messages are delivered alike: for moving publishers from one to the other.
+    public var redisAlternative: Redis?
+    public var authentication = Authentication()
+    public var metrics = Metrics()
     /// History of services that set none of their own.
     public var history = HistorySettings.none
     public var services: [String: Service] = [:]
@@ -86,6 +94,8 @@ public struct Configuration: Sendable, Equatable {
         public var window = 5.0
         /// When the gateway stops, whoever is still there.
         public var deadline = 10.0
+        /// How long services may take after that to be told of the sessions that have ended.
+        public var callbackTime = 10.0
     }
 
     public struct Limits: Sendable, Equatable {
@@ -123,6 +133,16 @@ public struct Configuration: Sendable, Equatable {
         public var slowConsumerBytes = 1 << 20
         /// What a session keeps until its client acknowledges it.
         public var outbox = Outbox.Limits()
+        /// Events of one session that wait behind callbacks; beyond it an error reply.
+        public var waitingEvents = 1000
+        /// Bytes of those; beyond it an error reply.
+        public var waitingBytes = 1 << 20
+        /// Order keys and throttle keys that a subscription remembers, of each kind; beyond it the oldest are forgotten.
+        public var deliveryKeys = 1000
+        /// Callbacks under way at once; others wait in order.
+        public var callbacks = 256
+        /// Callbacks that wait; beyond it `Service unavailable.`
+        public var waitingCallbacks = 10_000
         /// Nesting of client events and published data, and members of a client event.
         public var json = JSONLimits()
         /// Entries in a session's timeline; beyond it the oldest go.
@@ -163,28 +183,105 @@ public struct Configuration: Sendable, Equatable {
         public var memory = MemoryBroker.Limits()
     }
 
+    /// How callbacks are made (socketshark.md §7).
+    public struct HTTP: Sendable, Equatable {
+        /// Seconds for one try, from connecting to the end of the answer.
+        public var timeout = 15.0
+        public var retry = CallbackRetry.Settings()
+        /// Certificates in PEM form that are trusted instead of the system's.
+        public var certificateAuthorities: String?
+        /// Largest answer that is read; beyond it the try has failed.
+        public var responseBytes = 1 << 20
+    }
+
+    /// One Redis to listen to (socketshark.md §10).
+    public struct Redis: Sendable, Equatable {
+        public var settings = RedisSettings()
+        /// What happens to clients when Redis is lost.
+        public var onLoss = OnLoss.keep
+    }
+
+    public enum OnLoss: String, Sendable, CaseIterable {
+        /// They stay, and are told of a gap once Redis is back.
+        case keep
+        /// They are closed with 1012, and nobody is let in until Redis is back.
+        case close
+    }
+
+    public struct Authentication: Sendable, Equatable {
+        /// `{"event":"auth","method":"ticket"}`; `nil` where no such method is configured.
+        public var ticket: Ticket?
+
+        public struct Ticket: Sendable, Equatable {
+            public var validationURL: ServiceURL
+            /// Members of the service's answer that become the session's identity.
+            public var fields: [String]
+        }
+    }
+
+    public struct Metrics: Sendable, Equatable {
+        /// A port of its own for `/metrics`, without a key; `nil` for none.
+        public var prometheus: Listener?
+        /// Whether the number of sessions is logged when it changes, at level debug.
+        public var isLogged = false
+
+        public struct Listener: Sendable, Equatable {
+            public var host = "0.0.0.0"
+            public var port = 0
+        }
+    }
+
     public struct Service: Sendable, Equatable {
         public var requireAuthentication = true
         /// Names of members that a client may add to `subscribe` and gets back with each message.
         public var extraFields: [String] = []
+        /// Names of members of a message that its recipients must have the same value of.
+        public var filterFields: [String] = []
         /// `nil` takes ``Configuration/history``.
         public var history: HistorySettings?
+        public var callbacks: [Callback: ServiceURL] = [:]
+        /// Members of the authorizer's answer that later callbacks are given.
+        public var authorizerFields: [String] = []
+        /// Seconds after which the authorizer is asked again; `nil` for never.
+        public var renewalPeriod: Double?
+        /// Up to so many seconds earlier, at random.
+        public var renewalJitter = 0.0
+        /// Seconds that a subscription outlives an authorizer that does not answer.
+        public var authorizationGrace = 0.0
+        /// Seconds between two calls of `on_heartbeat`.
+        public var heartbeatPeriod: Double?
 
         public init() {}
     }
 }
 
 extension Configuration {
-    /// What applies to a service; `nil` if it is not configured.
-    func service(_ name: String) -> Service? {
-        if let service = self.services[name] { return service }
+    /// What applies to services that are not configured; `nil` where those are unknown.
+    var otherServices: Service? {
         guard self.isDevelopment else { return nil }
         var service = Service()
         service.requireAuthentication = false
         return service
     }
 
+    var hasCallbacks: Bool {
+        self.authentication.ticket != nil || self.services.values.contains { !$0.callbacks.isEmpty }
+    }
+
     func history(of service: Service) -> HistorySettings { service.history ?? self.history }
+
+    /// What the delivery filters need to know of services.
+    var publishingRules: PublishingRules {
+        PublishingRules(
+            services: self.services.mapValues {
+                PublishingRules.Service(filterFields: $0.filterFields, history: self.history(of: $0))
+            },
+            others: self.isDevelopment ? PublishingRules.Service(filterFields: [], history: self.history) : nil,
+            // A message may have more members than a client's event.
+            json: JSONLimits(depth: self.limits.json.depth, members: max(1000, self.limits.json.members)),
+            messageBytes: self.limits.publicationBytes
+        )
+    }
 
     /// Whether an unauthenticated session is of no use, so that it need not be kept for long.
     var everyServiceAsksForAuthentication: Bool {

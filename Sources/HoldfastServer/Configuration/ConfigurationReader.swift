@@ -108,6 +108,32 @@ final class ConfigurationReader {
         value = number
     }
 
+    /// A number that may be switched off: `null`, `false` and `0` mean none, as in SocketShark.
+    func optionalNumber(_ key: String, _ value: Double?, in range: ClosedRange<Double>) -> Double? {
+        guard self.environment[self.variable(key)] != nil || self.node?[key] != nil else {
+            self.ask(key)
+            return value
+        }
+        guard let text = self.scalar(key), !["", "false", "no", "off"].contains(text.lowercased()), Double(text) != 0
+        else { return nil }
+        var number = value ?? range.lowerBound
+        self.number(key, &number, in: range)
+        return number
+    }
+
+    /// The address of a service.
+    func url(_ key: String, _ use: (ServiceURL) -> Void) {
+        guard let text = self.scalar(key) else { return }
+        // Not quoted: it may have a password in it.
+        guard let url = ServiceURL(text) else { return self.complain(key, "must be an address such as http://host/path") }
+        use(url)
+    }
+
+    /// Complains that a key is missing, where its section begins.
+    func require(_ key: String) {
+        self.complain(key, "is missing")
+    }
+
     func boolean(_ key: String, _ value: inout Bool) {
         guard let text = self.scalar(key) else { return }
         switch text.lowercased() {
@@ -155,6 +181,24 @@ final class ConfigurationReader {
             ConfigurationReader(
                 file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment
             ), read)
+    }
+
+    /// A mapping that is there or not; one that is empty is there.
+    func optionalSection(_ key: String, _ read: (ConfigurationReader) -> Void) {
+        let prefix = self.variable(key) + "_"
+        let isInEnvironment = self.environment.keys.contains { $0.hasPrefix(prefix) }
+        guard isInEnvironment || self.node?[key].map({ $0.null == nil }) == true else {
+            return self.known.append(key)
+        }
+        self.section(key, read)
+    }
+
+    /// TLS: `true`, `false`, or a mapping.
+    func tls(_ key: String, _ read: (ConfigurationReader) -> Void, plain: (Bool) -> Void) {
+        if self.node?[key]?.mapping != nil { return self.section(key, read) }
+        var isOn = false
+        self.boolean(key, &isOn)
+        plain(isOn)
     }
 
     /// A mapping whose keys are names that the operator chose.

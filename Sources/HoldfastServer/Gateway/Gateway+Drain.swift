@@ -31,10 +31,43 @@ extension Gateway {
             }
         }
         await self.sleepWhileConnected(until: .now + .seconds(min(1, self.configuration.limits.closeTime)))
+        await self.finishSessions()
         self.logger.info("drained", metadata: ["left_behind": "\(self.registry.transportCount)"])
         // Those that did not answer the Close frame: the loops must not be stopped under open connections.
         await self.onEveryShard { shard in
             for transport in Array(shard.transports.values) { transport.drop() }
+        }
+    }
+
+    /// Those who are away end too, and services are told of each.
+    private func finishSessions() async {
+        await self.onEveryShard { shard in
+            for session in Array(shard.sessions.values) { session.end(nil, reason: "the gateway is being stopped") }
+        }
+        let end = ContinuousClock.now + .seconds(self.configuration.drain.callbackTime)
+        while self.registry.windingUpCount > 0, ContinuousClock.now < end {
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+        let left = self.registry.windingUpCount
+        guard left > 0 else { return }
+        self.logger.warning("services were not told of all sessions in time", metadata: ["sessions": "\(left)"])
+    }
+
+    /// Closes everybody with 1012, spread over the drain's window: SocketShark's way when Redis is lost.
+    func sendEveryoneAway() async {
+        self.logger.warning("closing all clients", metadata: ["window_s": "\(self.configuration.drain.window)"])
+        for shard in self.shards {
+            shard.loop.execute {
+                for transport in shard.transports.values {
+                    let wait = TimeAmount.milliseconds(
+                        Int64(Double.random(in: 0...1) * self.configuration.drain.window * 1000))
+                    let bound = NIOLoopBound(transport, eventLoop: shard.loop)
+                    shard.loop.scheduleTask(in: wait) {
+                        bound.value.session?.flushNow()
+                        bound.value.close(.serviceRestart, reason: "the gateway has lost Redis")
+                    }
+                }
+            }
         }
     }
 

@@ -17,7 +17,12 @@ public final class Gateway: Service {
     /// Name of this gateway in `hello` replies and logs.
     public let node: String
     public let broker: any Broker
+    /// `nil` where no service is to be called.
+    let callbacks: CallbackClient?
     let registry = SessionRegistry()
+    private let services: [String: ServiceRules]
+    /// Of services that are not configured; `nil` where those are unknown.
+    private let otherServices: ServiceRules?
     private let loops: [any EventLoop]
     private let state: NIOLockedValueBox<State>
 
@@ -25,18 +30,21 @@ public final class Gateway: Service {
         var shards: [Shard] = []
         var byLoop: [ObjectIdentifier: Shard] = [:]
         var isDraining = false
+        /// Clients were sent away because the broker lost its server (`redis.on_loss: close`).
+        var isDeaf = false
     }
 
     /// - Parameters:
     ///   - configuration: already checked.
     ///   - eventLoopGroup: the loops that the server accepts connections on; each gets its part of the sessions.
     ///   - broker: `nil` takes the one that the configuration names.
+    /// - Throws: an error of the TLS library if a file that the configuration names cannot be read any more.
     public init(
         configuration: Configuration,
         eventLoopGroup: any EventLoopGroup,
         broker: (any Broker)? = nil,
         logger: Logger = Logger(label: "holdfast")
-    ) {
+    ) throws {
         self.configuration = configuration
         var logger = logger
         var random = SystemRandomNumberGenerator()
@@ -44,14 +52,38 @@ public final class Gateway: Service {
         logger[metadataKey: "node"] = "\(node)"
         self.logger = logger
         self.node = node
-        self.broker =
-            broker
-            ?? MemoryBroker(
+        let epoch = String(random.next() & 0xFF_FFFF_FFFF, radix: 36)
+        if let broker {
+            self.broker = broker
+        } else if let redis = configuration.redis {
+            self.broker = try RedisBroker(
+                redis.settings,
+                alternative: configuration.redisAlternative?.settings,
                 limits: configuration.broker.memory,
-                epoch: String(random.next() & 0xFF_FFFF_FFFF, radix: 36),
+                rules: configuration.publishingRules,
+                epoch: epoch,
+                eventLoop: eventLoopGroup.next(),
+                logger: logger,
                 monotonic: { Instant.now.microseconds },
                 wall: WallClock.microseconds
             )
+        } else {
+            self.broker = MemoryBroker(
+                limits: configuration.broker.memory,
+                epoch: epoch,
+                monotonic: { Instant.now.microseconds },
+                wall: WallClock.microseconds
+            )
+        }
+        self.callbacks =
+            configuration.hasCallbacks
+            ? try CallbackClient(configuration, eventLoopGroup: eventLoopGroup, logger: logger) : nil
+        self.services = configuration.services.mapValues {
+            ServiceRules($0, history: configuration.history(of: $0))
+        }
+        self.otherServices = configuration.otherServices.map {
+            ServiceRules($0, history: configuration.history(of: $0))
+        }
         self.loops = Array(eventLoopGroup.makeIterator())
         self.state = NIOLockedValueBox(State())
         let shards = self.loops.enumerated().map { Shard(index: $0.offset, loop: $0.element, gateway: self) }
@@ -59,7 +91,15 @@ public final class Gateway: Service {
             state.shards = shards
             for shard in shards { state.byLoop[ObjectIdentifier(shard.loop)] = shard }
         }
-        self.broker.start(shards: shards.count) { publication, index in shards[index].post(publication) }
+        let backlog = configuration.limits.fanoutBacklog
+        self.broker.start(
+            BrokerOutlet(
+                shards: shards.count,
+                isBusy: { shards.contains { $0.mailbox.count >= backlog } },
+                connectionLost: { [weak self] in self?.brokerLost() },
+                sink: { publication, index in shards[index].post(publication) }
+            )
+        )
         for shard in shards { shard.loop.execute { shard.start() } }
     }
 
@@ -67,6 +107,9 @@ public final class Gateway: Service {
     var shardCount: Int { self.loops.count }
 
     func shard(of loop: any EventLoop) -> Shard? { self.state.withLockedValue { $0.byLoop[ObjectIdentifier(loop)] } }
+
+    /// What applies to a service; `nil` if it is unknown.
+    func service(_ name: String) -> ServiceRules? { self.services[name] ?? self.otherServices }
 
     /// Whether clients should be sent here: the broker answers and no drain is on.
     public var isReady: Bool { !self.isDraining && self.broker.isReady }
@@ -104,9 +147,7 @@ public final class Gateway: Service {
         } catch {
             throw PublishError.refused(error)
         }
-        guard let service = self.configuration.service(name.service) else {
-            throw PublishError.refused(.unknownService)
-        }
+        guard let service = self.service(name.service) else { throw PublishError.refused(.unknownService) }
         let bytes = draft.data.readableBytes
         guard bytes <= limits.publicationBytes else {
             throw PublishError.tooLarge(limit: limits.publicationBytes, actual: bytes)
@@ -116,8 +157,14 @@ public final class Gateway: Service {
             throw PublishError.busy(
                 "\(backlog) publications wait for an event loop, the limit is \(limits.fanoutBacklog)")
         }
+        var draft = draft
+        if draft.conditions == nil, !draft.members.isEmpty {
+            draft.conditions = DeliveryConditions(
+                JSONObject(draft.members), filterFields: service.settings.filterFields, limits: limits.json
+            )
+        }
         do {
-            return try await self.broker.publish(draft, history: self.configuration.history(of: service))
+            return try await self.broker.publish(draft, history: service.history)
         } catch let error as BrokerError {
             throw PublishError.busy(error.description)
         }
@@ -125,7 +172,7 @@ public final class Gateway: Service {
 
     /// Settings of a topic's history; `nil` if its service is not configured.
     func history(of subscription: SubscriptionName) -> HistorySettings? {
-        self.configuration.service(subscription.service).map { self.configuration.history(of: $0) }
+        self.service(subscription.service)?.history
     }
 
     // MARK: Life
@@ -139,12 +186,33 @@ public final class Gateway: Service {
             // Cancelled: no time for politeness.
         }
         await self.drain()
+        await self.broker.stop()
+        await self.callbacks?.shutdown()
         for shard in self.shards { try await shard.loop.submit { shard.stop() }.get() }
     }
 
     /// From now on new clients are sent elsewhere.
     func markDraining() {
         self.state.withLockedValue { $0.isDraining = true }
+    }
+
+    /// Why new clients are turned away, and those who come back; `nil` if they are not.
+    var refusal: ProtocolError? {
+        self.state.withLockedValue { state in
+            if state.isDeaf, self.broker.isReady { state.isDeaf = false }
+            if state.isDraining { return ProtocolError("This gateway is being stopped.", code: "draining") }
+            return state.isDeaf ? ProtocolError("This gateway has lost Redis.", code: "broker_unavailable") : nil
+        }
+    }
+
+    private func brokerLost() {
+        guard self.configuration.redis?.onLoss == .close else { return }
+        let isNew = self.state.withLockedValue { state in
+            defer { state.isDeaf = true }
+            return !state.isDeaf && !state.isDraining
+        }
+        guard isNew else { return }
+        Task { await self.sendEveryoneAway() }
     }
 }
 

@@ -8,6 +8,7 @@ final class SessionRegistry: Sendable {
     private struct State {
         var shards: [SessionName.Handle: Int] = [:]
         var transports = 0
+        var windingUp = 0
         var ticket: UInt64 = 0
         var lastWords = Deque<LastWord>()
     }
@@ -59,6 +60,12 @@ final class SessionRegistry: Sendable {
             return state.lastWords.remove(at: index)
         }
     }
+
+    /// Sessions that are over, but have work under way.
+    var windingUpCount: Int { self.state.withLockedValue { $0.windingUp } }
+
+    func windUpBegins() { self.state.withLockedValue { $0.windingUp += 1 } }
+    func windUpEnds() { self.state.withLockedValue { $0.windingUp -= 1 } }
 
     func transportOpened() { self.state.withLockedValue { $0.transports += 1 } }
     func transportClosed() { self.state.withLockedValue { $0.transports -= 1 } }

@@ -9,6 +9,12 @@ final class Session {
     let name: SessionName
     /// The loop it belongs to. The shard lets go of its sessions when they end, which ends the cycle.
     var shard: Shard
+    let home: SessionHome
+    let work = SessionWork()
+    /// `nil` until the client has authenticated itself.
+    var identity: Identity?
+    /// When the client must have done so; `nil` for never.
+    private let authenticateBy: Instant?
     let dialect: Dialect
     // Touched by one thread, by functions that never call back: checking each access at run time would cost a delivery
     // about as much as making it.
@@ -19,7 +25,9 @@ final class Session {
     private(set) var transport: SessionTransport?
     /// Whether the client's last `hello` came over HTTP, so that streams and polls may come and go without another one.
     private(set) var isOverHTTP = false
+    /// Those included whose client has no reply yet.
     var subscriptions: [String: Subscription] = [:]
+    private var subscriptionCount: UInt64 = 0
     /// Subscriptions that are still being sent what they missed, one after the other.
     private(set) var catchingUp: [Subscription] = []
     var isDirty = false
@@ -42,6 +50,10 @@ final class Session {
         self.dialect = dialect
         self.core = ServerSession(dialect: dialect)
         self.shard = shard
+        self.home = SessionHome(name.handle, shard)
+        let time = shard.limits.authenticationTime
+        self.authenticateBy =
+            time > 0 && shard.configuration.everyServiceAsksForAuthentication ? .now + .seconds(time) : nil
         self.openedAt = WallClock.microseconds()
         self.nextExpiry = .now + Self.expiryInterval
     }
@@ -49,6 +61,11 @@ final class Session {
     func record(_ happening: Timeline.Happening) {
         self.timeline.record(happening, at: WallClock.microseconds(), limit: self.shard.limits.timeline)
         self.shard.logger.debug("session", metadata: ["session": "\(self.name.handle)", "what": "\(happening)"])
+    }
+
+    func nextOrdinal() -> UInt64 {
+        self.subscriptionCount += 1
+        return self.subscriptionCount
     }
 
     /// The session leaves its loop: nothing there may reach it any more.
@@ -61,7 +78,7 @@ final class Session {
 
     /// Queues an event; it leaves at the end of this turn of the loop.
     func send(_ event: EncodedEvent, now: Instant) {
-        if self.dialect == .native, event.isCounted {
+        if self.dialect == .native, event.isCounted, self.core.state != .ended {
             self.core.outbox.append(event, now: now, limits: self.shard.limits.outbox)
         }
         guard self.transport != nil else { return }
@@ -73,6 +90,18 @@ final class Session {
 
     func send(_ json: ByteBuffer, isCounted: Bool = true) {
         self.send(EncodedEvent(json, isCounted: isCounted), now: .now)
+    }
+
+    /// Sends a publication that has passed the subscription's filters, encoded for this session alone.
+    func deliver(_ publication: Publication, _ subscription: Subscription, sentAt: String, now: Instant) {
+        switch self.dialect {
+        case .native: self.shard.metrics.nativeDeliveries += 1
+        case .plain: self.shard.metrics.plainDeliveries += 1
+        }
+        let place = subscription.place(of: publication)
+        self.send(
+            publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras, place: place), now: now
+        )
     }
 
     /// More waits for the session than may.
@@ -107,7 +136,7 @@ final class Session {
 
     /// The session has come to another loop, and its subscriptions with what they are still to be sent.
     func catchUpAnew() {
-        self.catchingUp = self.subscriptions.values.filter { $0.waiting != nil }
+        self.catchingUp = self.subscriptions.values.filter { $0.waiting != nil && !$0.isPending }
         self.catchUp()
     }
 
@@ -124,8 +153,7 @@ final class Session {
                 continue
             }
             guard publication.sequence > subscription.seen else { continue }
-            subscription.seen = publication.sequence
-            self.send(publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras), now: now)
+            self.shard.deliverAlone(publication, subscription, self, now: now, sentAt: sentAt)
             guard self.transport != nil else { return }
         }
     }
@@ -302,6 +330,7 @@ final class Session {
 
     /// Ends the session, and tells the client why if a transport is there to carry it.
     func end(_ code: CloseCode?, reason: String) {
+        guard self.core.state != .ended else { return }
         self.core.end()
         self.record(.ended(code: code, reason: reason))
         if let transport = self.transport {
@@ -324,12 +353,15 @@ final class Session {
     fileprivate var deadline: Instant? {
         switch self.core.state {
         case .waiting(let until): until
-        case .attached: self.nextExpiry
+        case .attached: min(self.nextExpiry, self.isAuthenticated ? self.nextExpiry : self.authenticateBy ?? self.nextExpiry)
         case .ended: nil
         }
     }
 
     fileprivate func timerFired(now: Instant) {
+        if let time = self.authenticateBy, time <= now, !self.isAuthenticated, self.core.state == .attached {
+            return self.end(.authenticationExpired, reason: "not authenticated in time")
+        }
         self.nextExpiry = now + Self.expiryInterval
         self.core.outbox.expire(now: now, limits: self.shard.limits.outbox)
         if case .waiting(let until) = self.core.state, until <= now { self.expire() }

@@ -88,7 +88,7 @@ extension Shard {
         var missing = topics.count
         guard missing > 0 else { return completion(places) }
         for name in topics {
-            let place = Subscription(topic: self.topic(name), session: nil, extras: [])
+            let place = Subscription(topic: self.topic(name), session: nil, service: .placeholder, extras: [])
             place.topic.add(place)
             // Recovery is not asked for: the session's own position is better than any that could be asked with.
             self.subscribe(place, since: nil, history: .none) { result in
@@ -170,13 +170,13 @@ extension Shard {
 
     private func settle(_ session: Session, _ places: [String: Place]) {
         self.adopt(session)
-        for (name, old) in session.subscriptions {
-            let subscription = Subscription(topic: self.topic(name), session: session, extras: old.extras)
+        for (name, subscription) in session.subscriptions {
+            subscription.topic = self.topic(name)
+            subscription.session = session
             subscription.topic.add(subscription)
-            subscription.seen = old.seen
-            session.subscriptions[name] = subscription
-            subscription.waiting = old.waiting ?? []
-            subscription.waitingBytes = old.waitingBytes + (places[name]?.subscription.waitingBytes ?? 0)
+            self.setAlarm(subscription)
+            subscription.waiting = subscription.waiting ?? []
+            subscription.waitingBytes += places[name]?.subscription.waitingBytes ?? 0
             if let place = places[name] {
                 subscription.waiting?.append(contentsOf: place.subscription.waiting ?? [])
             } else {

@@ -21,6 +21,8 @@ final class Shard: @unchecked Sendable {
     let mailbox: Mailbox
 
     private(set) var sessions: [SessionName.Handle: Session] = [:]
+    /// Sessions that are over, while their work is finished and services are told.
+    private(set) var windingUp: [SessionName.Handle: Session] = [:]
     private(set) var transports: [ObjectIdentifier: SessionTransport] = [:]
     private var topics: [String: Topic] = [:]
     private(set) var ended = Deque<SessionReport>()
@@ -28,6 +30,8 @@ final class Shard: @unchecked Sendable {
     private var isFlushScheduled = false
     private var mergeCache = MergeCache()
     private var wheel: TimerWheel<LoopTimer>
+    private var alarms = Alarms()
+    private var alarmTask: Scheduled<Void>?
     private var sweep: RepeatedTask?
     var metrics = ShardMetrics()
     private var random = SystemRandomNumberGenerator()
@@ -62,6 +66,8 @@ final class Shard: @unchecked Sendable {
         self.loop.assertInEventLoop()
         self.sweep?.cancel()
         self.sweep = nil
+        self.alarmTask?.cancel()
+        self.alarmTask = nil
     }
 
     private func sweepTimers() {
@@ -84,6 +90,29 @@ final class Shard: @unchecked Sendable {
         self.loop.assertInEventLoop()
         guard let deadline = timer.deadline else { return self.wheel.cancel(timer) }
         self.wheel.set(timer, at: deadline)
+    }
+
+    /// To be called when what a subscription waits for has changed.
+    func setAlarm(_ subscription: Subscription) {
+        self.loop.assertInEventLoop()
+        let isThere = subscription.index >= 0 && subscription.session != nil
+        guard self.alarms.set(subscription, at: isThere ? subscription.nextAlarm : nil) else { return }
+        self.planAlarms()
+    }
+
+    private func planAlarms() {
+        self.alarmTask?.cancel()
+        self.alarmTask = self.alarms.next.map { next in
+            let time = NIODeadline.uptimeNanoseconds(UInt64(max(0, next.microseconds)) * 1000)
+            return self.loop.scheduleTask(deadline: time) { self.alarmsFired() }
+        }
+    }
+
+    private func alarmsFired() {
+        // The clock's fractions of a microsecond must not make an alarm look as if it were not due.
+        let now = max(.now, self.alarms.next ?? .now)
+        for subscription in self.alarms.due(now) { subscription.session?.alarmFired(subscription, now: now) }
+        self.planAlarms()
     }
 
     func randomBits() -> UInt32 { self.random.next() }
@@ -124,6 +153,7 @@ final class Shard: @unchecked Sendable {
         self.loop.assertInEventLoop()
         session.shard = self
         self.sessions[session.name.handle] = session
+        session.home.move(to: self)
         self.gateway.registry.move(session.name.handle, to: self.index)
     }
 
@@ -131,6 +161,10 @@ final class Shard: @unchecked Sendable {
     func release(_ session: Session) {
         self.loop.assertInEventLoop()
         for subscription in session.subscriptions.values { self.leave(subscription) }
+        self.letGo(of: session)
+    }
+
+    private func letGo(of session: Session) {
         self.wheel.cancel(session.timer)
         session.leaveTimer()
         if session.isDirty {
@@ -140,18 +174,31 @@ final class Shard: @unchecked Sendable {
         self.sessions[session.name.handle] = nil
     }
 
-    /// The session is over. What it was is kept for those who ask later.
+    /// The session is over. What it was is kept for those who ask later; what it has under way is finished first.
     func forget(_ session: Session) {
         self.loop.assertInEventLoop()
         guard self.sessions[session.name.handle] === session else { return }
         self.ended.append(session.report)
-        self.release(session)
-        session.subscriptions = [:]
+        self.letGo(of: session)
         self.gateway.registry.remove(session.name.handle)
         // The limit is the gateway's; each loop has its part of it.
         let limit = (self.limits.endedSessions + self.gateway.shardCount - 1) / self.gateway.shardCount
         while self.ended.count > limit { self.ended.removeFirst() }
+        self.windingUp[session.name.handle] = session
+        self.gateway.registry.windUpBegins()
+        session.submit(.windUp, nil)
     }
+
+    /// All is done for a session that is over.
+    func woundUp(_ session: Session) {
+        self.loop.assertInEventLoop()
+        guard self.windingUp.removeValue(forKey: session.name.handle) != nil else { return }
+        session.home.end()
+        self.gateway.registry.windUpEnds()
+    }
+
+    /// A session that lives here, or is over and has still work under way.
+    func anySession(_ handle: SessionName.Handle) -> Session? { self.sessions[handle] ?? self.windingUp[handle] }
 
     // MARK: Topics
 
@@ -167,6 +214,7 @@ final class Shard: @unchecked Sendable {
         guard subscription.index >= 0 else { return }
         subscription.topic.remove(subscription)
         subscription.session = nil
+        self.setAlarm(subscription)
         guard subscription.topic.subscribers.isEmpty else { return }
         self.topics[subscription.topic.name] = nil
         self.broker.unsubscribe(subscription.topic.name, shard: self.index)
@@ -188,7 +236,8 @@ final class Shard: @unchecked Sendable {
         for publication in publications { self.deliver(publication, now: now, sentAt: sentAt) }
     }
 
-    /// Hands a publication to each subscriber of this loop. Encoded once per dialect, unless a subscription has extra fields.
+    /// Hands a publication to each subscriber of this loop. Encoded once per dialect, unless a subscription has extra fields or
+    /// filters have kept something from it.
     private func deliver(_ publication: Publication, now: Instant, sentAt: String) {
         guard let topic = self.topics[publication.subscription] else { return }
         var native: EncodedEvent?
@@ -200,32 +249,75 @@ final class Shard: @unchecked Sendable {
             guard index < topic.subscribers.count else { continue }
             let subscription = topic.subscribers[index]
             guard subscription.waiting == nil else {
-                subscription.waiting?.append(publication)
-                subscription.waitingBytes += publication.data.readableBytes
-                if subscription.waitingBytes > self.limits.slowConsumerBytes {
-                    subscription.session?.letGoOfSlowConsumer()
-                }
+                self.hold(publication, subscription)
                 continue
             }
             guard publication.sequence > subscription.seen, let session = subscription.session else { continue }
-            subscription.seen = publication.sequence
             let dialect = session.dialect
-            let event: EncodedEvent
-            switch dialect {
-            case .native: self.metrics.nativeDeliveries += 1
-            case .plain: self.metrics.plainDeliveries += 1
+            // The common case, written out: it is what the gateway does all day.
+            guard publication.conditions == nil, !publication.isGap, subscription.extras.isEmpty,
+                dialect == .plain || subscription.told + 1 == publication.sequence && subscription.filter == nil
+            else {
+                self.deliverAlone(publication, subscription, session, now: now, sentAt: sentAt)
+                continue
             }
-            if !subscription.extras.isEmpty {
-                event = publication.encoded(dialect, sentAt: sentAt, extras: subscription.extras)
-            } else if dialect == .native {
+            subscription.seen = publication.sequence
+            subscription.told = publication.sequence
+            let event: EncodedEvent
+            if dialect == .native {
+                self.metrics.nativeDeliveries += 1
                 event = native ?? publication.encoded(.native, sentAt: sentAt)
                 native = event
             } else {
+                self.metrics.plainDeliveries += 1
                 event = plain ?? publication.encoded(.plain, sentAt: sentAt)
                 plain = event
             }
             session.send(event, now: now)
         }
+    }
+
+    /// The subscription gets it later: it is not live yet.
+    private func hold(_ publication: Publication, _ subscription: Subscription) {
+        guard !subscription.isOverrun else { return }
+        subscription.waiting?.append(publication)
+        subscription.waitingBytes += publication.data.readableBytes
+        guard subscription.waitingBytes > self.limits.slowConsumerBytes else { return }
+        guard subscription.isPending, subscription.session != nil else {
+            subscription.session?.letGoOfSlowConsumer()
+            return
+        }
+        subscription.isOverrun = true
+        subscription.waiting = []
+    }
+
+    /// Hands a publication to one subscriber, if its filters let it pass.
+    func deliverAlone(
+        _ publication: Publication,
+        _ subscription: Subscription,
+        _ session: Session,
+        now: Instant,
+        sentAt: String
+    ) {
+        subscription.seen = publication.sequence
+        if publication.isGap {
+            subscription.told = publication.sequence
+            guard session.dialect == .native else { return }
+            self.metrics.gaps += 1
+            return session.send(publication.encoded(.native, sentAt: sentAt), now: now)
+        }
+        if let conditions = publication.conditions {
+            switch subscription.admit(publication, conditions, now: now) {
+            case .deliver: break
+            case .drop(let reason):
+                self.metrics.drops[reason, default: 0] += 1
+                return
+            case .hold(_, let isReplacement):
+                if isReplacement { self.metrics.drops[.throttle, default: 0] += 1 }
+                return self.setAlarm(subscription)
+            }
+        }
+        session.deliver(publication, subscription, sentAt: sentAt, now: now)
     }
 
     // MARK: Writing
@@ -269,9 +361,12 @@ final class Shard: @unchecked Sendable {
         var metrics = self.metrics
         for transport in self.transports.values { metrics.transports[transport.kind, default: 0] += 1 }
         metrics.topics = self.topics.count
+        metrics.windingUp = self.windingUp.count
         for session in self.sessions.values {
             switch session.core.state {
-            case .attached: metrics.attachedSessions[session.dialect, default: 0] += 1
+            case .attached:
+                let transport = session.transport?.kind
+                metrics.attachedSessions[.init(dialect: session.dialect, transport: transport), default: 0] += 1
             case .waiting: metrics.waitingSessions += 1
             case .ended: break
             }
@@ -284,7 +379,12 @@ final class Shard: @unchecked Sendable {
 }
 
 extension Publication {
-    func encoded(_ dialect: Dialect, sentAt: String, extras: [JSONObject.Member] = []) -> EncodedEvent {
-        EncodedEvent(self.event(dialect: dialect, sentAt: sentAt, extras: extras), isCounted: true)
+    func encoded(
+        _ dialect: Dialect,
+        sentAt: String,
+        extras: [JSONObject.Member] = [],
+        place: Place = .own
+    ) -> EncodedEvent {
+        EncodedEvent(self.event(dialect: dialect, sentAt: sentAt, extras: extras, place: place), isCounted: true)
     }
 }

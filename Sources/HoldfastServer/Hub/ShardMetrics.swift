@@ -1,3 +1,4 @@
+import HoldfastCore
 import HoldfastProtocol
 
 /// Counters of one event loop: plain integers, added up when somebody asks. A metrics library would put an atomic
@@ -18,6 +19,8 @@ struct ShardMetrics: Sendable {
     var pingsLost = 0
     var slowConsumers = 0
     var gaps = 0
+    /// Publications that filters have kept from a session.
+    var drops: [DeliveryFilter<Publication>.Reason: Int] = [:]
     var recoveries = 0
 
     struct ClientEventLabel: Hashable, Sendable {
@@ -25,8 +28,14 @@ struct ShardMetrics: Sendable {
         let isSuccess: Bool
     }
 
+    struct AttachedLabel: Hashable, Sendable {
+        let dialect: Dialect
+        let transport: SessionTransport.Kind?
+    }
+
     // Gauges, filled in when somebody asks.
-    var attachedSessions: [Dialect: Int] = [:]
+    var attachedSessions: [AttachedLabel: Int] = [:]
+    var windingUp = 0
     var waitingSessions = 0
     var transports: [SessionTransport.Kind: Int] = [:]
     var subscriptions = 0

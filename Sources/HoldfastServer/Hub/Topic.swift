@@ -1,4 +1,6 @@
 import DequeModule
+import HoldfastBroker
+import HoldfastCore
 import HoldfastProtocol
 
 /// The subscribers that one event loop has for one topic.
@@ -26,10 +28,11 @@ final class Topic {
     }
 }
 
-/// One session's interest in one topic.
+/// One session's interest in one topic. Moves with its session from loop to loop.
 final class Subscription {
-    let topic: Topic
-    /// `nil` only while a session moves to this loop, and after the end.
+    /// That of the loop which the session is on.
+    var topic: Topic
+    /// `nil` while a place is held for a session that moves to this loop, and after the end.
     var session: Session?
     var index = -1
     /// What the session is still to be sent before it is live: what came before the broker answered (socketshark.md §5.2),
@@ -39,12 +42,112 @@ final class Subscription {
     var waitingBytes = 0
     /// Sequence of the last publication that the session got or does not need.
     var seen: UInt64 = 0
+    /// Sequence of the last publication that a native client was told of: less than `seen` where filters have kept some from it.
+    var told: UInt64 = 0
+    /// Whether the client has no reply to its `subscribe` yet.
+    var isPending = true
+    /// Whether more came while the subscription was pending than may wait.
+    var isOverrun = false
+    let service: ServiceRules
     /// The service's extra fields as the client gave them, in the order of the configuration.
     let extras: [JSONObject.Member]
+    /// Those of them that messages are compared with.
+    let extraValues: [String: ComparableValue]
+    /// Order and throttle; made when the first message needs them.
+    var filter: DeliveryFilter<Publication>?
+    /// Place among the session's subscriptions, by age.
+    var ordinal: UInt64 = 0
+    var duties: Duties?
+    /// When ``Alarms`` wakes it.
+    var alarm: Alarm?
 
-    init(topic: Topic, session: Session?, extras: [JSONObject.Member]) {
+    /// What the gateway does for a subscription from time to time.
+    struct Duties {
+        /// What the authorizer gave for later callbacks.
+        var authorizerFields: [JSONObject.Member] = []
+        var renewAt: Instant?
+        /// Since when the authorizer has not answered.
+        var unansweredSince: Instant?
+        var heartbeatAt: Instant?
+
+        var next: Instant? { [self.renewAt, self.heartbeatAt].compactMap { $0 }.min() }
+    }
+
+    var name: String { self.topic.name }
+
+    init(topic: Topic, session: Session?, service: ServiceRules, extras: [JSONObject.Member]) {
         self.topic = topic
         self.session = session
+        self.service = service
         self.extras = extras
+        var values: [String: ComparableValue] = [:]
+        for extra in extras where service.settings.filterFields.contains(extra.name) {
+            values[extra.name] = ComparableValue(extra.value)
+        }
+        self.extraValues = values
+    }
+
+    /// The earliest of all that is to happen at a time.
+    var nextAlarm: Instant? {
+        [self.filter?.deadline, self.duties?.next].compactMap { $0 }.min()
+    }
+
+    /// Decides about a publication that has conditions.
+    func admit(_ publication: Publication, _ conditions: DeliveryConditions, now: Instant)
+        -> DeliveryFilter<Publication>.Verdict
+    {
+        let service = self.service.settings
+        let identity = self.session?.identity
+        if self.filter == nil {
+            self.filter = DeliveryFilter(limit: self.session?.shard.limits.deliveryKeys ?? 1)
+        }
+        return self.filter?.admit(conditions, publication, now: now) { name in
+            (service.extraFields.contains(name) ? self.extraValues[name] : identity?.values[name]) ?? .null
+        } ?? .deliver
+    }
+
+    /// What a native client is told of the place of a publication that is about to be sent.
+    func place(of publication: Publication) -> Publication.Place {
+        guard publication.position != nil else { return .own }
+        // While an older one is held back, the client's position must not pass it.
+        guard (self.filter?.heldCount ?? 0) == 0 else { return .none }
+        // A gap was told that lies behind it.
+        guard self.told < self.seen else { return .none }
+        defer { self.told = self.seen }
+        if publication.sequence == self.seen, self.told + 1 == self.seen { return .own }
+        return .after(self.told, offset: self.seen)
+    }
+}
+
+/// A service's settings in one place in memory, which all its subscriptions refer to.
+final class ServiceRules: Sendable {
+    let settings: Configuration.Service
+    let history: HistorySettings
+
+    init(_ settings: Configuration.Service, history: HistorySettings) {
+        self.settings = settings
+        self.history = history
+    }
+
+    /// Of places that are held for sessions that move.
+    static let placeholder = ServiceRules(Configuration.Service(), history: .none)
+
+    func url(_ callback: Callback) -> ServiceURL? { self.settings.callbacks[callback] }
+
+    /// Whether a service wants to know that a subscription has ended.
+    var hasFarewell: Bool { self.url(.beforeUnsubscribe) != nil || self.url(.unsubscribed) != nil }
+}
+
+/// Who a session's client is: what the ticket's validation gave (socketshark.md §4).
+final class Identity: Sendable {
+    let fields: [JSONObject.Member]
+    /// The same, to compare messages with.
+    let values: [String: ComparableValue]
+
+    init(_ fields: [JSONObject.Member]) {
+        self.fields = fields
+        var values: [String: ComparableValue] = [:]
+        for field in fields { values[field.name] = ComparableValue(field.value) }
+        self.values = values
     }
 }

@@ -333,8 +333,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             let key = head.headers.first(name: "sec-websocket-key")?.trimmed, WebSocketHandshake.isValid(key: key)
         else { return self.refuse(.badRequest, "Sec-WebSocket-Key must be 16 bytes in base64.") }
         let gateway = self.shard.gateway
-        guard !gateway.isDraining else {
-            return self.refuse(.serviceUnavailable, "This gateway is being stopped.", [("Retry-After", "1")])
+        if let refusal = gateway.refusal {
+            return self.refuse(.serviceUnavailable, refusal.text, [("Retry-After", "1")])
         }
         let limit = gateway.configuration.limits.webSockets
         guard gateway.registry.transportCount < limit else {

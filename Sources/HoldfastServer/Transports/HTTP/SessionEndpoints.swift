@@ -101,9 +101,8 @@ extension SessionExchange {
 
     private func greet(_ event: ClientEvent, _ rest: [JSONValue]) {
         let gateway = self.shard.gateway
-        guard !gateway.isDraining else {
-            let error = ProtocolError("This gateway is being stopped.", code: "draining")
-            return self.refuse(.serviceUnavailable, error, [("Retry-After", "1")])
+        if let refusal = gateway.refusal {
+            return self.refuse(.serviceUnavailable, refusal, [("Retry-After", "1")])
         }
         let hello: ClientHello
         do throws(ProtocolError) {

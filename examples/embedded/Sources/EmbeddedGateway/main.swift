@@ -13,7 +13,7 @@ let loops = MultiThreadedEventLoopGroup.singleton
 // and give the text of a file. The environment overrides both, such as HOLDFAST_WS_PORT.
 var configuration = Configuration.development
 try configuration.load(yaml: "", file: "environment", environment: ProcessInfo.processInfo.environment)
-let gateway = Gateway(configuration: configuration, eventLoopGroup: loops)
+let gateway = try Gateway(configuration: configuration, eventLoopGroup: loops)
 
 let router = Router(options: .autoGenerateHeadEndpoints)
 // Routes of your own …

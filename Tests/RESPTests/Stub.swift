@@ -1,4 +1,0 @@
-import Testing
-import NIOEmbedded
-@testable import RESP
-@Test func stub() {}
