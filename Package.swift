@@ -125,6 +125,7 @@ let package = Package(
                 "HoldfastServer", "HoldfastClient", "HoldfastFaults",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
                 .product(name: "NIOWebSocket", package: nio),
                 .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -7,10 +7,13 @@ public struct HistorySettings: Sendable, Hashable {
     public var size: Int
     /// Seconds after which a publication is forgotten.
     public var ttl: Double
+    /// Most bytes, counted with what surrounds each publication in memory; the newest one stays whatever its size.
+    public var bytes: Int
 
-    public init(size: Int, ttl: Double) {
+    public init(size: Int, ttl: Double, bytes: Int = 8 << 20) {
         self.size = size
         self.ttl = ttl
+        self.bytes = bytes
     }
 
     public static let none = HistorySettings(size: 0, ttl: 0)
@@ -151,13 +154,18 @@ public struct BrokerOutlet: Sendable {
     public let sink: Sink
     /// Whether so much waits for the gateway that the broker should take no more for now.
     public let isBusy: @Sendable () -> Bool
-    /// A server that the broker needs is gone.
-    public let connectionLost: @Sendable () -> Void
+    /// A server that the broker needs is gone, or could not be reached in the first place.
+    public let connectionLost: @Sendable (_ loss: ConnectionLoss) -> Void
+
+    public enum ConnectionLoss: Sendable, Equatable {
+        case lost
+        case neverConnected(reason: String)
+    }
 
     public init(
         shards: Int,
         isBusy: @escaping @Sendable () -> Bool = { false },
-        connectionLost: @escaping @Sendable () -> Void = {},
+        connectionLost: @escaping @Sendable (ConnectionLoss) -> Void = { _ in },
         sink: @escaping Sink
     ) {
         self.shards = shards

@@ -2,6 +2,7 @@ import ArgumentParser
 import HoldfastServer
 import Hummingbird
 import Logging
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
@@ -20,6 +21,7 @@ struct GatewayServer {
         let threads = self.configuration.threads > 0 ? self.configuration.threads : System.coreCount
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         let gateway = try Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
+        let main = NIOLockedValueBox(false)
         let router = Router(options: .autoGenerateHeadEndpoints)
         router.add(middleware: JSONErrors())
         gateway.addRoutes(to: router)
@@ -30,30 +32,62 @@ struct GatewayServer {
             configuration: ApplicationConfiguration(
                 address: .hostname(self.configuration.host, port: self.configuration.port)
             ),
-            onServerRunning: { channel in await onListening(channel.localAddress?.port ?? self.configuration.port) },
+            onServerRunning: { channel in
+                main.withLockedValue { $0 = true }
+                await onListening(channel.localAddress?.port ?? self.configuration.port)
+            },
             eventLoopGroupProvider: .shared(group),
             logger: self.quiet
         )
-        let services = ServiceGroup(
+        var services: [ServiceGroupConfiguration.ServiceConfiguration] = [.init(service: application)]
+        if let listener = self.configuration.metrics.prometheus {
+            services.append(.init(service: self.metricsServer(listener, gateway, group)))
+        }
+        services.append(.init(service: gateway))
+        let running = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                // Stopped in reverse order: the gateway drains while the application still answers.
-                services: [
-                    .init(service: application), .init(service: gateway),
-                ],
+                // Stopped in reverse order: the gateway drains while the applications still answer.
+                services: services,
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: self.quiet
             )
         )
         do {
-            try await services.run()
+            try await running.run()
         } catch let error as IOError where error.errnoCode == EADDRINUSE || error.errnoCode == EACCES {
-            printError(self.explain(error))
+            printError(self.explain(error, main.withLockedValue { $0 }))
+            throw ExitCode.failure
+        } catch let error as GatewayError {
+            printError("\(error).")
             throw ExitCode.failure
         }
         try await group.shutdownGracefully()
     }
 
-    private func explain(_ error: IOError) -> String {
+    private func metricsServer(
+        _ listener: Configuration.Metrics.Listener,
+        _ gateway: Gateway,
+        _ group: MultiThreadedEventLoopGroup
+    ) -> some Service {
+        let router = Router()
+        gateway.addMetricsRoutes(to: router)
+        return Application(
+            router: router,
+            configuration: ApplicationConfiguration(address: .hostname(listener.host, port: listener.port)),
+            onServerRunning: { channel in
+                let port = channel.localAddress?.port ?? listener.port
+                self.logger.info("metrics", metadata: ["url": "http://\(listener.host):\(port)/metrics"])
+            },
+            eventLoopGroupProvider: .shared(group),
+            logger: self.quiet
+        )
+    }
+
+    /// - Parameter isListening: whether the gateway's own port is bound, so that it is the metrics' port that is not.
+    private func explain(_ error: IOError, _ isListening: Bool) -> String {
+        if isListening, let listener = self.configuration.metrics.prometheus {
+            return "metrics.prometheus: \(listener.host):\(listener.port) cannot be listened on: \(error)."
+        }
         let place = "\(self.configuration.urlHost):\(self.configuration.port)"
         return error.errnoCode == EADDRINUSE
             ? "\(place) is taken by another program. Choose another port with --port PORT; --port 0 takes a free one."

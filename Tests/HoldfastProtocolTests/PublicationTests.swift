@@ -63,4 +63,57 @@ import Testing
         let event = self.publication(data: data).event(dialect: dialect, sentAt: "")
         #expect(try JSONObject(parsing: event)["data"]?.text == data)
     }
+
+    private static let head = #"{"event":"message","subscription":"calls.call_1""#
+
+    private func text(_ place: Publication.Place, _ dialect: Dialect, position: Position?) -> String {
+        let publication = self.publication(position: position, data: "1")
+        return String(buffer: publication.event(dialect: dialect, sentAt: "SENT", place: place))
+    }
+
+    @Test(
+        arguments: [
+            (.own, #","offset":42,"data":1}"#),
+            (.none, #","data":1}"#),
+            (.after(40, offset: 45), #","offset":45,"after":40,"data":1}"#),
+            (.after(0, offset: .max), #","offset":18446744073709551615,"after":0,"data":1}"#),
+        ] as [(Publication.Place, String)])
+    func places(_ place: Publication.Place, _ tail: String) {
+        #expect(self.text(place, .native, position: Position(epoch: "k3f9", offset: 42)) == Self.head + tail)
+    }
+
+    /// A topic without history has no places, and neither has the plain dialect.
+    @Test(arguments: [.own, .none, .after(40, offset: 45)] as [Publication.Place])
+    func noPlaces(_ place: Publication.Place) {
+        #expect(self.text(place, .native, position: nil) == Self.head + #","data":1}"#)
+        #expect(
+            self.text(place, .plain, position: Position(epoch: "k3f9", offset: 42))
+                == Self.head + #","data":1,"received_at":"RECEIVED","queue_size":0,"sent_at":"SENT"}"#)
+    }
+
+    private func gap(_ position: Position?) -> Publication {
+        Publication(
+            subscription: "calls.call_1", data: ByteBuffer(), id: "", sequence: 42, position: position,
+            publishedAt: nil, receivedAt: "", isGap: true)
+    }
+
+    /// The mark itself is what is missing.
+    @Test(
+        arguments: [
+            (Position(epoch: "k3f9", offset: 42), "41", "43"), (Position(epoch: "k3f9", offset: 1), "0", "2"),
+            (nil, "null", "null"),
+        ] as [(Position?, String, String)])
+    func gaps(_ position: Position?, _ after: String, _ next: String) {
+        for place in [.own, .none, .after(1, offset: 2)] as [Publication.Place] {
+            let event = self.gap(position).event(dialect: .native, sentAt: "SENT", place: place)
+            #expect(
+                String(buffer: event)
+                    == #"{"event":"gap","subscription":"calls.call_1","after":\#(after),"next":\#(next)}"#)
+        }
+    }
+
+    @Test func isNoGapUnlessItSaysSo() {
+        #expect(!self.publication().isGap)
+        #expect(self.publication().conditions == nil)
+    }
 }

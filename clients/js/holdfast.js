@@ -1619,7 +1619,9 @@ export class ConnectionMachine {
         this.#counts.duplicates++;
         return;
       }
-      if (event.offset > position.offset + 1) this.#tellGap(topic, position.offset, event.offset);
+      // `after`: what is in between is not for this session.
+      if (event.offset > position.offset + 1 && !(event.after <= position.offset))
+        this.#tellGap(topic, position.offset, event.offset);
       position.offset = event.offset;
     }
     this.#do({ type: "message", event });

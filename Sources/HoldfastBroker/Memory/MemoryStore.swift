@@ -181,7 +181,7 @@ struct MemoryStore: Sendable {
         self.statistics.historyBytes += topic.cost(of: publication)
         let age = Int64(history.ttl * 1_000_000)
         self.ages[age, default: Deque()].append(Kept(topic: topic, sequence: publication.sequence, expires: now + age))
-        while topic.keptCount > history.size { self.forgetOldest(of: topic, now: now) }
+        while topic.isOver(history) { self.forgetOldest(of: topic, now: now) }
         self.expire(now: now)
         while self.statistics.historyBytes > self.limits.historyBytes, let age = self.oldestAge() {
             guard let kept = self.ages[age]?.popFirst() else { break }

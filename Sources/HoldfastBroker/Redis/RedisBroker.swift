@@ -27,6 +27,7 @@ public final class RedisBroker: Broker {
         /// Of the last PING of each connection, in seconds.
         var latencies: [Int: Double] = [:]
         var isStopped = false
+        var wasConnected: [Bool]
     }
 
     private let memory: MemoryBroker
@@ -79,7 +80,8 @@ public final class RedisBroker: Broker {
                 idempotency: IdempotencyKeys(
                     limit: limits.idempotencyKeys,
                     ttl: Int64(limits.idempotencyTTL * 1_000_000)
-                )
+                ),
+                wasConnected: self.settings.map { _ in false }
             )
         )
         let broker = Weak()
@@ -222,19 +224,23 @@ public final class RedisBroker: Broker {
         case .unsubscribed: break
         case .connected:
             self.logger.info("redis connected", metadata: ["redis": "\(self.settings[link])"])
-            self.change { $0.table.up(link) }
+            self.change { state in
+                state.wasConnected[link] = true
+                return state.table.up(link)
+            }
         case .disconnected(let reason):
-            let outlet = self.state.withLockedValue { state -> BrokerOutlet? in
-                guard !state.isStopped else { return nil }
-                guard state.table.isUp(link) else { return nil }
-                state.table.down(link)
-                return state.outlet
+            let (loss, outlet) = self.state.withLockedValue { state in
+                let wasUp = state.table.isUp(link)
+                if wasUp { state.table.down(link) }
+                let loss = wasUp ? BrokerOutlet.ConnectionLoss.lost : .neverConnected(reason: reason)
+                let isNews = !state.isStopped && (wasUp || !state.wasConnected[link])
+                return (loss, isNews ? state.outlet : nil)
             }
             self.logger.error(
-                outlet == nil ? "could not connect to redis" : "redis lost",
+                loss == .lost ? "redis lost" : "could not connect to redis",
                 metadata: ["redis": "\(self.settings[link])", "reason": "\(reason)"]
             )
-            outlet?.connectionLost()
+            outlet?.connectionLost(loss)
         case .latency(seconds: let seconds): self.state.withLockedValue { $0.latencies[link] = seconds }
         }
     }

@@ -12,13 +12,7 @@ extension Gateway {
             self.configuration.prefix.isEmpty ? router.group() : router.group(RouterPath(self.configuration.prefix))
         self.addOpenRoutes(to: root)
         let guarded = root.group().add(middleware: APIKeyMiddleware(configuration: self.configuration))
-        guarded.get("metrics") { _, _ in
-            Response(
-                status: .ok,
-                headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
-                body: ResponseBody(byteBuffer: ByteBuffer(string: await self.prometheusText()))
-            )
-        }
+        guarded.get("metrics") { _, _ in await self.metricsResponse() }
         let api = guarded.group("api")
         self.addPublishRoutes(to: api)
         self.addSessionRoutes(to: api)
@@ -30,6 +24,28 @@ extension Gateway {
         ] + self.browserFiles.map({ ($0.path, .get) }) {
             self.refuseOtherMethods(of: path, than: method, root)
         }
+    }
+
+    /// Adds `/metrics`, and an index at `/`, without a key: for a listener of its own (`metrics.prometheus`).
+    public func addMetricsRoutes<Context: RequestContext>(to router: some RouterMethods<Context>) {
+        router.get("metrics") { _, _ in await self.metricsResponse() }
+        router.get("") { _, _ in
+            Response(
+                status: .ok,
+                headers: [.contentType: "text/html; charset=utf-8"],
+                body: ResponseBody(
+                    byteBuffer: ByteBuffer(
+                        string: "<!doctype html><title>Holdfast</title><a href=\"/metrics\">/metrics</a>\n"))
+            )
+        }
+    }
+
+    private func metricsResponse() async -> Response {
+        Response(
+            status: .ok,
+            headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: await self.prometheusText()))
+        )
     }
 
     private var browserFiles: [BrowserFile] {

@@ -188,13 +188,14 @@ private struct MetricsPage {
 
     /// SocketShark's names and types, so that its dashboards go on (socketshark.md §13).
     private mutating func addSocketShark(_ metrics: ShardMetrics, isReady: Bool) {
-        let open = metrics.attached { _ in true } + metrics.windingUp
+        let open = metrics.transports.values.reduce(metrics.windingUp, +)
         self.gauge("socketshark_service_state", "1 ready, 0 not", [("", isReady ? 1 : 0)])
-        self.gauge("socketshark_connection_count", "Sessions with a connection, or being ended", [("", open)])
-        self.counter("socketshark_connection_total", "Sessions ever opened", [("", metrics.sessionsOpened)])
+        self.gauge("socketshark_connection_count", "Connections, and sessions being ended", [("", open)])
+        self.counter(
+            "socketshark_connection_total", "Connections ever opened", [("", metrics.transportsOpened.values.reduce(0, +))])
         self.gauge(
             "socketshark_event_success_counter", "Events of clients",
-            metrics.clientEvents.map {
+            metrics.clientEvents.filter { !["hello", "probe", "ack", "pong"].contains($0.key.event) }.map {
                 ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
             }.sorted { $0.0 < $1.0 }
         )

@@ -29,6 +29,8 @@ final class CallbackClient: Sendable {
         client.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = limits.callbacks
         // Shorter than what servers keep idle connections for: a request on one that is just being closed fails.
         client.connectionPool.idleTimeout = .seconds(1)
+        // Tries and waits are ours.
+        client.connectionPool.retryConnectionEstablishment = false
         client.httpVersion = .http1Only
         if let file = self.settings.certificateAuthorities {
             var tls = TLSConfiguration.makeClientConfiguration()

@@ -120,7 +120,6 @@ extension Configuration {
         reader.section("drain") { reader in
             reader.number("window", &self.drain.window, in: 0...3600)
             reader.number("deadline", &self.drain.deadline, in: 0...3600)
-            reader.number("callback_time", &self.drain.callbackTime, in: 0...3600)
         }
         reader.section("limits") { self.limits.read($0) }
         reader.section("api") { reader in
@@ -279,6 +278,7 @@ extension Configuration {
     private static func read(_ history: inout HistorySettings, _ reader: ConfigurationReader) {
         reader.integer("size", &history.size, in: 0...1_000_000)
         reader.number("ttl", &history.ttl, in: 0...31_536_000)
+        reader.integer("bytes", &history.bytes, in: 1...(1 << 40))
     }
 
     /// SocketShark lets an extra field overwrite the envelope (socketshark.md §3.3, a bug); here it is refused.

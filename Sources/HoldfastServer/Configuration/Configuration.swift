@@ -94,8 +94,6 @@ public struct Configuration: Sendable, Equatable {
         public var window = 5.0
         /// When the gateway stops, whoever is still there.
         public var deadline = 10.0
-        /// How long services may take after that to be told of the sessions that have ended.
-        public var callbackTime = 10.0
     }
 
     public struct Limits: Sendable, Equatable {
@@ -104,7 +102,7 @@ public struct Configuration: Sendable, Equatable {
         /// One frame from a client; beyond it close 1009.
         public var frameBytes = 1 << 20
         /// `data` of one publication; beyond it 413.
-        public var publicationBytes = 2 << 20
+        public var publicationBytes = 8 << 20
         /// Body of one request to the server API; beyond it 413.
         public var requestBytes = 16 << 20
         /// Publications in one batch.

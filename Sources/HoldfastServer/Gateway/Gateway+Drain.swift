@@ -31,7 +31,7 @@ extension Gateway {
             }
         }
         await self.sleepWhileConnected(until: .now + .seconds(min(1, self.configuration.limits.closeTime)))
-        await self.finishSessions()
+        await self.finishSessions(by: start + .seconds(drain.deadline))
         self.logger.info("drained", metadata: ["left_behind": "\(self.registry.transportCount)"])
         // Those that did not answer the Close frame: the loops must not be stopped under open connections.
         await self.onEveryShard { shard in
@@ -39,12 +39,15 @@ extension Gateway {
         }
     }
 
+    /// How long services may take at least to be told of sessions that end late.
+    private static let farewellTime = 2.0
+
     /// Those who are away end too, and services are told of each.
-    private func finishSessions() async {
+    private func finishSessions(by deadline: ContinuousClock.Instant) async {
         await self.onEveryShard { shard in
             for session in Array(shard.sessions.values) { session.end(nil, reason: "the gateway is being stopped") }
         }
-        let end = ContinuousClock.now + .seconds(self.configuration.drain.callbackTime)
+        let end = max(deadline, .now + .seconds(Self.farewellTime))
         while self.registry.windingUpCount > 0, ContinuousClock.now < end {
             try? await Task.sleep(for: .milliseconds(10))
         }

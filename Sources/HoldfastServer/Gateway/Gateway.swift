@@ -25,6 +25,8 @@ public final class Gateway: Service {
     private let otherServices: ServiceRules?
     private let loops: [any EventLoop]
     private let state: NIOLockedValueBox<State>
+    /// Why the gateway cannot be of use.
+    private let failures = AsyncStream<String>.makeStream(bufferingPolicy: .bufferingOldest(1))
 
     private struct State {
         var shards: [Shard] = []
@@ -32,6 +34,7 @@ public final class Gateway: Service {
         var isDraining = false
         /// Clients were sent away because the broker lost its server (`redis.on_loss: close`).
         var isDeaf = false
+        var loggedTransports = -1
     }
 
     /// - Parameters:
@@ -96,7 +99,7 @@ public final class Gateway: Service {
             BrokerOutlet(
                 shards: shards.count,
                 isBusy: { shards.contains { $0.mailbox.count >= backlog } },
-                connectionLost: { [weak self] in self?.brokerLost() },
+                connectionLost: { [weak self] in self?.brokerLost($0) },
                 sink: { publication, index in shards[index].post(publication) }
             )
         )
@@ -179,16 +182,17 @@ public final class Gateway: Service {
 
     /// Runs until a graceful shutdown, then drains. Run it as a service *after* the application in the list, so that it is
     /// stopped first, while the application still answers.
+    /// - Throws: ``GatewayError``, with `redis.on_loss: close`, if Redis cannot be reached at the start.
     public func run() async throws {
-        do {
-            try await gracefulShutdown()
-        } catch {
-            // Cancelled: no time for politeness.
+        let failure = await cancelWhenGracefulShutdown {
+            // Ends with `nil` on a graceful shutdown, or when cancelled: no time for politeness then.
+            await self.failures.stream.first { _ in true }
         }
         await self.drain()
         await self.broker.stop()
         await self.callbacks?.shutdown()
         for shard in self.shards { try await shard.loop.submit { shard.stop() }.get() }
+        if let failure { throw GatewayError(description: "could not connect to redis: \(failure)") }
     }
 
     /// From now on new clients are sent elsewhere.
@@ -205,8 +209,25 @@ public final class Gateway: Service {
         }
     }
 
-    private func brokerLost() {
+    /// `metrics.log`: how many there are, whenever it has changed.
+    func logCounts() {
+        guard self.configuration.metrics.isLogged else { return }
+        let count = self.registry.transportCount
+        let isNew = self.state.withLockedValue { state in
+            defer { state.loggedTransports = count }
+            return state.loggedTransports != count
+        }
+        guard isNew else { return }
+        self.logger.debug(
+            "metrics", metadata: ["active_connections": "\(count)", "sessions": "\(self.registry.sessionCount)"])
+    }
+
+    private func brokerLost(_ loss: BrokerOutlet.ConnectionLoss) {
         guard self.configuration.redis?.onLoss == .close else { return }
+        if case .neverConnected(let reason) = loss {
+            self.failures.continuation.yield(reason)
+            return
+        }
         let isNew = self.state.withLockedValue { state in
             defer { state.isDeaf = true }
             return !state.isDeaf && !state.isDraining
@@ -214,6 +235,11 @@ public final class Gateway: Service {
         guard isNew else { return }
         Task { await self.sendEveryoneAway() }
     }
+}
+
+/// Why the gateway has stopped by itself.
+public struct GatewayError: Error, CustomStringConvertible {
+    public let description: String
 }
 
 /// Why a publication was not accepted.

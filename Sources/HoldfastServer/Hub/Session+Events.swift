@@ -30,15 +30,20 @@ extension Session {
     }
 
     /// Text that is no event.
-    func receiveInvalid(_ error: ProtocolError) {
-        self.shard.metrics.clientEvents[.init(event: "invalid", isSuccess: false), default: 0] += 1
+    func receiveInvalid(_ text: ByteBuffer, _ error: ProtocolError) {
+        self.shard.countInvalid(text)
         self.send(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: self.dialect))
     }
 
     func count(_ event: ClientEvent, isSuccess: Bool) {
-        let label: String
-        // Names that a client makes up must not become labels.
-        if case .other = event.name { label = "unknown" } else { label = event.name.text }
+        let label =
+            switch event.name {
+            // Names that a client makes up must not become labels.
+            case .other: "unknown"
+            case .hello where self.dialect == .plain, .probe where self.dialect == .plain: "unknown"
+            case .ack where self.dialect == .plain, .pong where self.dialect == .plain: "unknown"
+            default: event.name.text
+            }
         self.shard.metrics.clientEvents[.init(event: label, isSuccess: isSuccess), default: 0] += 1
     }
 

@@ -75,6 +75,7 @@ final class Shard: @unchecked Sendable {
         if self.index == 0, now >= self.nextExpiry {
             self.nextExpiry = now + .seconds(1)
             self.broker.expire()
+            self.gateway.logCounts()
         }
         for timer in self.wheel.advance(to: now) {
             // The wheel fires up to a tick early, so that no bound is overrun; the timer sees its own deadline.
@@ -355,6 +356,12 @@ final class Shard: @unchecked Sendable {
     }
 
     // MARK: Looking at it
+
+    /// Text that is no event. What is not even JSON is not counted, as in SocketShark (socketshark.md §3.1).
+    func countInvalid(_ text: ByteBuffer) {
+        guard (try? JSONValue(parsing: text, limits: self.limits.json)) != nil else { return }
+        self.metrics.clientEvents[.init(event: "invalid", isSuccess: false), default: 0] += 1
+    }
 
     func collectMetrics() -> ShardMetrics {
         self.loop.assertInEventLoop()

@@ -25,6 +25,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
     private var owedPong: ByteBuffer?
     /// Nothing is read until the peer has read what it was answered.
     private var isHeldBack = false
+    /// When a client that has said nothing is let go; the session has a deadline of its own.
     private let authenticateBy: Instant?
     /// Why the transport was closed, for the metrics: a bounded set of words.
     private var closeLabel = "lost"
@@ -154,7 +155,8 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         do throws(ProtocolError) {
             event = try ClientEvent(parsing: text, limits: self.shard.limits.json)
         } catch {
-            if let session = self.session { return session.receiveInvalid(error) }
+            if let session = self.session { return session.receiveInvalid(text, error) }
+            self.shard.countInvalid(text)
             return self.answer(ServerEvent.reply(ServerEvent.Reply(event: nil, error: error), dialect: .plain))
         }
         if let session = self.session { return session.receive(event) }
@@ -284,7 +286,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
     override var deadline: Instant? {
         switch self.state {
         case .open, .paused:
-            guard let authenticateBy = self.authenticateBy else { return self.liveness.deadline }
+            guard let authenticateBy = self.authenticateBy, self.session == nil else { return self.liveness.deadline }
             return min(authenticateBy, self.liveness.deadline ?? authenticateBy)
         case .closing(let deadline): return deadline
         case .closed: return nil
@@ -297,7 +299,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         case .closing(let deadline):
             if now >= deadline { self.drop() }
         case .open, .paused:
-            if let authenticateBy = self.authenticateBy, now >= authenticateBy {
+            if let authenticateBy = self.authenticateBy, self.session == nil, now >= authenticateBy {
                 return self.close(.authenticationExpired, reason: "not authenticated in time")
             }
             switch self.liveness.timerFired(now: now, random: self.shard.randomBits) {

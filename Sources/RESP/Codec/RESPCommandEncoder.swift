@@ -1,7 +1,7 @@
 import NIOCore
 
 /// One argument of a command. Servers take any bytes.
-public enum RESPArgument: Hashable, Sendable, ExpressibleByStringLiteral {
+public enum RESPArgument: Hashable, Sendable, ExpressibleByStringInterpolation {
     case string(String)
     case bytes(ByteBuffer)
 

@@ -180,7 +180,8 @@ public struct RESPParser: Sendable {
         case .missing: return nil
         case .bareCR: throw .protocolError("a CR without LF in a \(type.name)")
         case .bareLF: throw .protocolError("a LF without CR in a \(type.name)")
-        case .tooLong: throw .protocolError("a \(type.name) whose line has more than \(limit) bytes, which is the limit")
+        case .tooLong:
+            throw .protocolError("a \(type.name) whose line has more than \(limit) bytes, which is the limit")
         }
     }
 

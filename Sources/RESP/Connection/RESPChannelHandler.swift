@@ -8,7 +8,7 @@ final class RESPChannelHandler: ChannelInboundHandler {
     /// What waits for an answer.
     enum Waiting {
         case command(EventLoopPromise<RESPValue>)
-        case subscription(ReplyMatcher<Waiting>.Verb, [RESPArgument], EventLoopPromise<Void>?)
+        case subscription(ReplyMatcher<Waiting>.Verb, [RESPArgument], EventLoopPromise<Void>)
         case greeting
     }
 
@@ -59,16 +59,29 @@ final class RESPChannelHandler: ChannelInboundHandler {
     // MARK: Commands
 
     func execute(_ command: String, _ arguments: [RESPArgument], _ promise: EventLoopPromise<RESPValue>) {
+        guard !Self.unsupported.contains(command.uppercased()) else {
+            let message = "\(command) cannot be executed here, for it changes what answers mean"
+            return promise.fail(RESPError(.unsupportedCommand, message))
+        }
         if let refusal = self.refusal(command, arguments) { return promise.fail(refusal) }
         self.send(command, arguments, .command(promise), .reply)
     }
 
-    /// - Parameter promise: kept once every channel was acknowledged. Without it a refusal is an event only.
-    func subscribe(_ channels: [RESPArgument], promise: EventLoopPromise<Void>?) {
+    /// A question that limits do not hold back: an owner that fills them must not make a living server look dead.
+    func ping(_ promise: EventLoopPromise<RESPValue>) {
+        if case .open = self.state {
+            self.send("PING", [], .command(promise), .reply)
+        } else {
+            promise.fail(Self.notOpen)
+        }
+    }
+
+    /// - Parameter promise: kept once every channel was acknowledged.
+    func subscribe(_ channels: [RESPArgument], promise: EventLoopPromise<Void>) {
         self.change(.subscribe, "SUBSCRIBE", channels, promise)
     }
 
-    func unsubscribe(_ channels: [RESPArgument], promise: EventLoopPromise<Void>?) {
+    func unsubscribe(_ channels: [RESPArgument], promise: EventLoopPromise<Void>) {
         self.change(.unsubscribe, "UNSUBSCRIBE", channels, promise)
     }
 
@@ -76,28 +89,37 @@ final class RESPChannelHandler: ChannelInboundHandler {
         _ verb: ReplyMatcher<Waiting>.Verb,
         _ command: String,
         _ channels: [RESPArgument],
-        _ promise: EventLoopPromise<Void>?
+        _ promise: EventLoopPromise<Void>
     ) {
         // UNSUBSCRIBE without channels would end all subscriptions.
         guard !channels.isEmpty else { return promise.succeed() }
         let waiting = Waiting.subscription(verb, channels, promise)
         let kind = ReplyMatcher<Waiting>.Kind.acknowledgements(verb, missing: channels.count)
-        if let refusal = self.refusal() { return self.fail(waiting, refusal) }
+        if let refusal = self.refusal(command, channels) { return self.fail(waiting, refusal) }
         self.send(command, channels, waiting, kind)
     }
 
-    private func refusal() -> RESPError? {
+    private static let notOpen = RESPError(.notConnected, "the connection is not open")
+
+    /// Why a command cannot be sent.
+    private func refusal(_ command: String, _ arguments: [RESPArgument]) -> RESPError? {
         switch self.state {
-        case .open: return nil
-        case .greeting: return RESPError(.notConnected, "the connection is not open yet")
+        case .open: break
+        case .greeting: return Self.notOpen
         case .ended(let error): return RESPError(.notConnected, "the connection is closed: \(error.message)")
         }
-    }
-
-    private func refusal(_ command: String, _ arguments: [RESPArgument]) -> RESPError? {
-        if let refusal = self.refusal() { return refusal }
-        guard Self.unsupported.contains(command.uppercased()) else { return nil }
-        return RESPError(.unsupportedCommand, "\(command) cannot be executed here, for it changes what answers mean")
+        guard self.matcher.count < self.configuration.maxCommandsInFlight else {
+            let limit = self.configuration.maxCommandsInFlight
+            return RESPError(
+                .tooManyCommands, "\(self.matcher.count) commands wait for answers, the limit is \(limit)")
+        }
+        let waiting = self.outgoing.readableBytes + self.unwrittenBytes
+        let bytes = waiting + RESPCommandEncoder.estimate(command, arguments)
+        guard bytes <= self.configuration.maxOutboundBytes else {
+            let limit = self.configuration.maxOutboundBytes
+            return RESPError(.tooManyCommands, "\(bytes) bytes of commands would wait, the limit is \(limit)")
+        }
+        return nil
     }
 
     /// After these, answers would be taken for others.
@@ -112,16 +134,6 @@ final class RESPChannelHandler: ChannelInboundHandler {
         _ waiting: Waiting,
         _ kind: ReplyMatcher<Waiting>.Kind
     ) {
-        guard self.matcher.count < self.configuration.maxCommandsInFlight else {
-            let message = "\(self.matcher.count) commands wait for answers, the limit is \(self.configuration.maxCommandsInFlight)"
-            return self.fail(waiting, RESPError(.tooManyCommands, message))
-        }
-        let bytes =
-            RESPCommandEncoder.estimate(command, arguments) + self.outgoing.readableBytes + self.unwrittenBytes
-        guard bytes <= self.configuration.maxOutboundBytes else {
-            let message = "\(bytes) bytes of commands would wait, the limit is \(self.configuration.maxOutboundBytes)"
-            return self.fail(waiting, RESPError(.tooManyCommands, message))
-        }
         RESPCommandEncoder.encode(command, arguments, into: &self.outgoing)
         self.matcher.sent(waiting, kind, at: .now())
         self.startTimer()
@@ -143,7 +155,7 @@ final class RESPChannelHandler: ChannelInboundHandler {
     private func fail(_ waiting: Waiting, _ error: RESPError) {
         switch waiting {
         case .command(let promise): promise.fail(error)
-        case .subscription(_, _, let promise): promise?.fail(error)
+        case .subscription(_, _, let promise): promise.fail(error)
         case .greeting: self.end(error)
         }
     }
@@ -155,7 +167,9 @@ final class RESPChannelHandler: ChannelInboundHandler {
         guard self.timer == nil, !self.isPaused, let timeout = self.configuration.commandTimeout,
             let oldest = self.matcher.oldest
         else { return }
-        self.timer = self.eventLoop.scheduleTask(deadline: self.lastChance(oldest, timeout)) { self.timerFired(timeout) }
+        self.timer = self.eventLoop.scheduleTask(deadline: self.lastChance(oldest, timeout)) {
+            self.timerFired(timeout)
+        }
     }
 
     private func timerFired(_ timeout: TimeAmount) {
@@ -306,7 +320,7 @@ final class RESPChannelHandler: ChannelInboundHandler {
             case .subscribe: self.onEvent(.subscribed(channel: channel))
             case .unsubscribe: self.onEvent(.unsubscribed(channel: channel))
             }
-            if case .subscription(_, _, let promise) = completes { promise?.succeed() }
+            if case .subscription(_, _, let promise) = completes { promise.succeed() }
         case .reply(.command(let promise), let value):
             if let message = value.errorMessage {
                 promise.fail(RESPError(.commandError, message))
@@ -316,13 +330,9 @@ final class RESPChannelHandler: ChannelInboundHandler {
         case .reply(.subscription(let verb, let channels, let promise), let value):
             let error = RESPError(.commandError, value.errorMessage ?? "")
             if verb == .subscribe { self.onEvent(.refused(channels: channels, error)) }
-            promise?.fail(error)
+            promise.fail(error)
         case .reply(.greeting, let value): self.greetingAnswered(value)
         case .nothing: break
         }
     }
-}
-
-extension Optional<EventLoopPromise<Void>> {
-    fileprivate func succeed() { self?.succeed() }
 }

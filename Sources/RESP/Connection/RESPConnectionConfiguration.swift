@@ -81,8 +81,8 @@ public struct RESPConnectionConfiguration: Sendable, CustomStringConvertible, Cu
 
     public var description: String {
         let usesTLS = if case .enable = self.tls.kind { true } else { false }
-        return "database \(self.databaseNumber), \(self.authentication == nil ? "no authentication" : "authentication"),"
-            + " \(usesTLS ? "TLS" : "no TLS")"
+        let authentication = self.authentication == nil ? "no authentication" : "authentication"
+        return "database \(self.databaseNumber), \(authentication), \(usesTLS ? "TLS" : "no TLS")"
     }
 
     public var customMirror: Mirror { Mirror(self, children: ["description": self.description]) }

@@ -9,6 +9,8 @@ struct RESPHandshake: Equatable {
         case authenticate
         case setName
         case select
+        /// Where nothing else is to be said: a server that does not answer is no connection.
+        case ping
     }
 
     enum Action: Equatable {
@@ -32,7 +34,9 @@ struct RESPHandshake: Equatable {
     }
 
     mutating func start() -> Action {
-        self.isRESP2Wanted ? self.startRESP2() : self.send(.hello)
+        guard self.isRESP2Wanted else { return self.send(.hello) }
+        let action = self.startRESP2()
+        return action == .done(isRESP3: false) ? self.send(.ping) : action
     }
 
     mutating func received(_ answer: RESPValue) -> Action {
@@ -51,6 +55,10 @@ struct RESPHandshake: Equatable {
                 return .fail(RESPError(error.hasPrefix("NOAUTH") ? .authenticationFailed : .handshakeFailed, message))
             }
             return .done(isRESP3: self.isRESP3)
+        case .ping:
+            // Any other error is of a server that is there, as one that loads its data.
+            if let error, error.hasPrefix("NOAUTH") { return .fail(Self.refusal("PING", error)) }
+            return .done(isRESP3: false)
         case nil: return .fail(.protocolError("an answer to nothing"))
         }
     }
@@ -74,6 +82,7 @@ struct RESPHandshake: Equatable {
             return ("AUTH", [authentication?.username, authentication?.password].compactMap { $0.map { .string($0) } })
         case .setName: return ("CLIENT", ["SETNAME", .string(configuration.clientName ?? "")])
         case .select: return ("SELECT", [RESPArgument(configuration.databaseNumber)])
+        case .ping: return ("PING", [])
         }
     }
 
@@ -114,7 +123,8 @@ struct RESPHandshake: Equatable {
             return RESPError(.authenticationFailed, "the server has no password, and one is configured here")
         }
         switch error.prefix(while: { $0 != " " }) {
-        case "WRONGPASS": return RESPError(.authenticationFailed, "the server refused the user or the password (WRONGPASS)")
+        case "WRONGPASS":
+            return RESPError(.authenticationFailed, "the server refused the user or the password (WRONGPASS)")
         case "NOAUTH": return RESPError(.authenticationFailed, "the server wants a password (NOAUTH)")
         case "NOPERM": return RESPError(.authenticationFailed, "the user may not connect like this (NOPERM)")
         case "LOADING": return RESPError(.handshakeFailed, "the server is loading its data (LOADING)")

@@ -96,7 +96,9 @@ struct ReplyMatcher<Token> {
         case PushKind.unsubscribe: return try self.acknowledged(.unsubscribe, elements)
         default:
             guard let value else { return .nothing }
-            guard kind == PushKind.pong else { throw .protocolError("an array of an unknown kind on a subscribed connection") }
+            guard kind == PushKind.pong else {
+                throw .protocolError("an array of an unknown kind on a subscribed connection")
+            }
             return try self.answered(value)
         }
     }

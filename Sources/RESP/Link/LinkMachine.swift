@@ -72,7 +72,9 @@ struct LinkMachine {
 
     /// The server has answered a PING, if only with an error.
     mutating func pong(_ attempt: UInt64, now: NIODeadline) -> Action {
-        guard attempt == self.attempt, case .up(let since, let nextPing, let ping?) = self.state else { return .nothing }
+        guard attempt == self.attempt, case .up(let since, let nextPing, let ping?) = self.state else {
+            return .nothing
+        }
         self.state = .up(since: since, nextPing: nextPing, ping: nil)
         return ping.isSpoiled ? .nothing : .announceLatency(seconds: Double((now - ping.sent).nanoseconds) / 1e9)
     }

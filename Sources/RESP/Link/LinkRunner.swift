@@ -110,7 +110,8 @@ final class LinkRunner {
         let attempt = self.machine.attempt
         let promise = self.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenFailure { error in
-            guard let error = error as? RESPError, error.code == .tooManyCommands, attempt == self.machine.attempt else {
+            guard let error = error as? RESPError, error.code == .tooManyCommands, attempt == self.machine.attempt
+            else {
                 return
             }
             self.connection?.loopBound.close(error)
@@ -210,7 +211,7 @@ final class LinkRunner {
             if case .failure(let error) = result, (error as? RESPError)?.code != .commandError { return }
             self.perform(self.machine.pong(attempt, now: .now()))
         }
-        self.connection?.loopBound.execute("PING", [], promise) ?? promise.fail(Self.stoppedError)
+        self.connection?.loopBound.ping(promise) ?? promise.fail(Self.stoppedError)
     }
 
     private var lastActivity: NIODeadline { self.connection?.loopBound.lastActivity ?? .uptimeNanoseconds(0) }

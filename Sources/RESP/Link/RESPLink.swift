@@ -99,7 +99,8 @@ public final class RESPLink: Sendable {
         self.onLoop { $0.unsubscribe(channels.map { .bytes($0) }) }
     }
 
-    /// Sends a command over the connection that there is now.
+    /// Sends a command over the connection that there is now. One that blocks (`BLPOP`) also holds up the PING, and is not
+    /// for a link that has a ping timeout.
     /// - Returns: the answer; fails with ``RESPError``, without a connection at once with `.notConnected`. Nothing is sent
     ///   again by the link.
     public func execute(_ command: String, arguments: [RESPArgument]) -> EventLoopFuture<RESPValue> {

@@ -69,9 +69,10 @@ Serve = Callable[..., Shark]
 
 @pytest.fixture
 def serve(tmp_path, redis, prefix) -> Iterator[Serve]:
-    """Starts gateways: `serve({"books": {...}}, http={"tries": 2})`. They must be alive at the test's end, or have been stopped.
+    """Starts gateways: `serve({"books": {...}}, http={"tries": 2})`.
 
-    Keyword arguments are further sections of the configuration; `on` is another Redis than the shared one.
+    At the test's end they must be alive, or have been stopped. Keyword arguments are further sections of the configuration;
+    `on` is another Redis than the shared one.
     """
     running: list[Shark] = []
 

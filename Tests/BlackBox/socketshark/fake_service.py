@@ -8,12 +8,15 @@ import dataclasses
 import http.server
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from certificates import Certificate
 
 DEADLINE = 10.0
 
@@ -73,7 +76,8 @@ Answering = Answer | dict | Callable[[Request], "Answer | dict"]
 class FakeService:
     """Listens on a port of its own. A path without an answer of its own is answered `{"status": "ok"}`."""
 
-    def __init__(self):
+    def __init__(self, tls: Certificate | None = None):
+        self.scheme = "http" if tls is None else "https"
         self.received: list[Request] = []
         self.changed = threading.Condition()
         self.queues: dict[str, collections.deque[Answering]] = collections.defaultdict(collections.deque)
@@ -81,11 +85,15 @@ class FakeService:
         self.ending = threading.Event()
         self.server = Server(("127.0.0.1", 0), handler(self))
         self.port = self.server.server_address[1]
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.cert, tls.key)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
     def urls(self, *names: str) -> dict[str, str]:
         """Configuration: each callback has a path of its own name."""
@@ -167,7 +175,7 @@ def handler(service: FakeService) -> type[http.server.BaseHTTPRequestHandler]:
 
         def handle(self) -> None:
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(ConnectionError):  # A gateway that goes away is no error here.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):  # A gateway that goes away is no error here.
                 super().handle()
 
         def do_POST(self) -> None:
@@ -198,10 +206,14 @@ def handler(service: FakeService) -> type[http.server.BaseHTTPRequestHandler]:
     return Handler
 
 
+#: Bound, so that nobody else gets the port, and not listening.
+_deaf = socket.socket()
+_deaf.bind(("127.0.0.1", 0))
+
+
 def unreachable() -> str:
-    """A URL where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}/nobody"
+    """A URL where every connection is refused."""
+    return f"http://127.0.0.1:{_deaf.getsockname()[1]}/nobody"
 
 
 def later(answer: dict, seconds: float) -> Answer:

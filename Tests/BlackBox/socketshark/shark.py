@@ -21,7 +21,10 @@ INTERNAL_ERROR = 1011
 
 
 def configured(services: dict[str, Any], redis_port: int, prefix: str, **sections: Any) -> dict[str, Any]:
-    """SocketShark's configuration with short times: one try per callback, channels dropped at once, a quick stop."""
+    """SocketShark's configuration with short times: one try per callback, channels dropped at once, a quick stop.
+
+    A section that is None is left out, so that the gateway's own defaults hold.
+    """
     usual = {
         "ws_host": "127.0.0.1",
         "http": {"timeout": 5, "tries": 1, "wait": 0.1},
@@ -31,7 +34,13 @@ def configured(services: dict[str, Any], redis_port: int, prefix: str, **section
     for name, section in sections.items():
         known = usual.get(name)
         usual[name] = {**known, **section} if isinstance(known, dict) else section
-    return {**usual, "services": services}
+    written = {name: section for name, section in usual.items() if section is not None}
+    return {**written, "services": services}
+
+
+def redis_section(server: RedisServer, prefix: str) -> dict[str, Any]:
+    """A complete one: SocketShark does not fill in the defaults of `redis_alt`."""
+    return {"host": "127.0.0.1", "port": server.port, "channel_prefix": prefix, "ping_interval": 10, "ping_timeout": 5}
 
 
 class PlainClient(EventClient):

@@ -1,8 +1,13 @@
 """§7: the HTTP client of the callbacks: what is retried, how long it waits, what counts as an answer."""
 
+import gzip
+import itertools
+import json
+
 import pytest
 
-from fake_service import Answer, FakeService, later, ok, refused, unreachable
+from certificates import Certificate, certificate
+from fake_service import Answer, FakeService, Request, later, ok, refused, unreachable
 from shark import INTERNAL_ERROR, Shark, error_reply, ok_reply, subscribe
 
 OPEN = {"require_authentication": False}
@@ -24,7 +29,7 @@ def outcome(serve, service: FakeService, *answers, **http) -> dict:
 
 def pauses(service: FakeService) -> list[float]:
     times = [request.at for request in service.requests(HOOK)]
-    return [second - first for first, second in zip(times, times[1:])]
+    return [second - first for first, second in itertools.pairwise(times)]
 
 
 # Answers that count -----------------------------------------------------------------------------------
@@ -120,9 +125,8 @@ def test_an_answer_within_the_timeout(serve, service):
 
 
 def test_the_defaults_are_three_tries_three_seconds_apart(serve, service):
-    """The usual settings of these tests are shorter: SocketShark's defaults are asked for by leaving them out."""
-    service.script(HOOK, Answer(status=500), Answer(status=500), Answer(status=500), ok(data=1))
-    shark = serve({"books": {**OPEN, **service.urls("before_subscribe")}}, http={"tries": 3, "wait": 3})
+    service.always(HOOK, Answer(status=500))
+    shark = serve({"books": {**OPEN, **service.urls("before_subscribe")}}, http=None)
     with shark.client() as client:
         client.send_event(subscribe("books.x"))
         assert client.next_event(timeout=20) == UNAVAILABLE
@@ -139,12 +143,10 @@ UNREADABLE = {"cut short": b"{", "no JSON": b"nonsense", "no text": b'{"status":
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 def test_json_that_is_none_is_an_exception(serve, service, body):
     service.always(HOOK, Answer(body))
-    shark = asking(serve, service)
-    with shark.client() as client:
+    with asking(serve, service).client() as client:
         assert client.ask(subscribe("books.x")) == error_reply("subscribe", "Unhandled exception.", "books.x")
         client.expect_close(INTERNAL_ERROR)
     assert len(service.requests(HOOK)) == 1
-    shark.wait_for_subscribers("books.x", 0)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b""], ids=repr)
@@ -230,6 +232,43 @@ def test_the_usual_wait_comes_back_after_another_failure(serve, service):
     assert outcome(serve, service, *answers, wait=0.1) == DONE
     long, short = pauses(service)
     assert long >= 0.78 and short >= 0.09
+
+
+def test_a_connection_error_keeps_the_wait_of_a_429(serve, service):
+    answers = limited(X_Rate_Limit_Reset="0.8"), Answer(instead="reset"), ok()
+    assert outcome(serve, service, *answers, wait=0.1) == DONE
+    assert min(pauses(service)) >= 0.78
+
+
+# TLS and compression ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusted(tmp_path) -> Certificate:
+    return certificate(tmp_path)
+
+
+def test_a_certificate_of_the_configured_authority(serve, trusted):
+    with FakeService(trusted) as service:
+        assert outcome(serve, service, ok(data=1), ssl_cafile=trusted.cert) == {**DONE, "data": 1}
+
+
+def test_a_certificate_that_nobody_knows(serve, trusted):
+    with FakeService(trusted) as service:
+        assert outcome(serve, service, ok(data=1), tries=2) == UNAVAILABLE
+        assert not service.paths()
+
+
+def test_a_service_that_compresses_for_those_who_ask(serve, service):
+    """SocketShark asks for gzip and deflate. Whoever asks has to understand the answer."""
+
+    def answer(request: Request) -> Answer:
+        plain = json.dumps(ok(data="x" * 1_000)).encode()
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Answer(plain)
+        return Answer(gzip.compress(plain), headers={"Content-Encoding": "gzip"})
+
+    assert outcome(serve, service, answer) == {**DONE, "data": "x" * 1_000}
 
 
 # Where Holdfast differs, on purpose ---------------------------------------------------------------------------

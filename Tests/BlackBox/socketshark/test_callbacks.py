@@ -104,7 +104,8 @@ def test_who_wins_where_names_clash(serve, service, extra, authorizer, auth_fiel
 
 @pytest.mark.parametrize("source", ["auth", "authorizer"])
 def test_data_of_a_message_wins_over_everything(serve, service, source):
-    shark = serve({"books": {**OPEN, "authorizer_fields": ["data"], **service.urls("authorizer", "before_subscribe", "on_message")}},
+    callbacks = service.urls("authorizer", "before_subscribe", "on_message")
+    shark = serve({"books": {**OPEN, "authorizer_fields": ["data"], **callbacks}},
                   authentication=auth(service, *(["data"] if source == "auth" else [])))
     service.always("/auth", ok(data="auth"))
     service.always("/authorizer", ok(data="authorizer"))

@@ -96,7 +96,8 @@ def test_default_errors_of_a_refused_subscribe(client, service, path, error):
     client.expect_silence()
 
 
-@pytest.mark.parametrize("path, event", [("/on_message", client_message("books.x")), ("/before_unsubscribe", unsubscribe("books.x"))])
+@pytest.mark.parametrize("path, event", [("/on_message", client_message("books.x")),
+                                         ("/before_unsubscribe", unsubscribe("books.x"))], ids=["message", "unsubscribe"])
 def test_default_errors_of_a_subscription(client, service, path, event):
     client.subscribe("books.x")
     service.always(path, refused())
@@ -226,5 +227,5 @@ def test_an_exception_is_told_and_closes_the_connection(shark, client, service, 
     client.subscribe("simple.before")
     assert client.ask(subscribe("books.x", first=1)) == error_reply("subscribe", "Unhandled exception.", "books.x", first=1)
     client.expect_close(INTERNAL_ERROR)
+    client.close()
     shark.wait_for_subscribers("simple.before", 0)
-    shark.wait_for_subscribers("books.x", 0)

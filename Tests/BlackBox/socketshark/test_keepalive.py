@@ -7,7 +7,7 @@ import pytest
 from holdfast_process import background
 from raw_socket import ConnectionLost
 from raw_websocket import CLOSE, PING, PONG
-from shark import PlainClient, message
+from shark import PlainClient
 
 SIMPLE = {"simple": {"require_authentication": False}}
 NAME = "simple.x"
@@ -62,16 +62,6 @@ def test_a_wrong_pong_does_not_help(serve):
         assert client.next_frame().opcode == PING
         client.send_frame(PONG, b"nope")
         wait_for_the_end(client, 10)
-
-
-def test_a_dead_client_does_not_disturb_others(serve):
-    shark = serve(SIMPLE, ws_ping={"interval": 0.3, "timeout": 0.5})
-    with shark.client() as dead, shark.client() as living:
-        dead.subscribe(NAME)
-        living.subscribe(NAME)
-        wait_for_the_end(dead, 10)
-        shark.publish(NAME, 1)
-        assert living.push() == message(NAME, 1)
 
 
 @pytest.mark.parametrize("interval", [None, 0, False], ids=str)

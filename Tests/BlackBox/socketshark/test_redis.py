@@ -5,11 +5,12 @@ import time
 
 import pytest
 
+from certificates import certificate
 from fake_service import ok
 from holdfast_process import eventually, run
 from redis_server import RedisServer, free_port
 from settings import lines, write
-from shark import Shark, configured, error_reply, message, ok_reply, subscribe, unsubscribe
+from shark import Shark, configured, error_reply, message, ok_reply, redis_section, subscribe, unsubscribe
 
 SIMPLE = {"simple": {"require_authentication": False}}
 NAME = "simple.x"
@@ -70,7 +71,7 @@ def test_many_channels_at_once(simple):
 
 
 def test_a_channel_lingers(serve):
-    """Ours: it stays subscribed for a while after its last subscriber has left, so that nothing is missed by one who returns."""
+    """Ours: it stays subscribed for a while after its last subscriber has left, so that who returns has missed nothing."""
     shark = serve(SIMPLE, redis={"linger": 1.5})
     with shark.client() as client:
         client.subscribe(NAME)
@@ -105,8 +106,7 @@ def test_the_database_is_selected(serve, own_redis):
 
 
 def test_both_redis_deliver(serve, redis_alt, prefix):
-    alt = {"host": "127.0.0.1", "port": redis_alt.port, "channel_prefix": f"alt{prefix}", "ping_interval": 10, "ping_timeout": 5}
-    shark = serve(SIMPLE, redis_alt=alt)
+    shark = serve(SIMPLE, redis_alt=redis_section(redis_alt, f"alt{prefix}"))
     channel = f"alt{prefix}{NAME}"
     with shark.client() as client:
         client.subscribe(NAME)
@@ -123,8 +123,7 @@ def test_both_redis_deliver(serve, redis_alt, prefix):
 
 
 def test_a_message_in_both_is_delivered_twice(serve, redis_alt, prefix):
-    alt = {"host": "127.0.0.1", "port": redis_alt.port, "channel_prefix": prefix, "ping_interval": 10, "ping_timeout": 5}
-    shark = serve(SIMPLE, redis_alt=alt)
+    shark = serve(SIMPLE, redis_alt=redis_section(redis_alt, prefix))
     payload = json.dumps({"subscription": NAME, "data": 1})
     with shark.client() as client:
         client.subscribe(NAME)
@@ -134,8 +133,7 @@ def test_a_message_in_both_is_delivered_twice(serve, redis_alt, prefix):
 
 
 def test_order_counts_across_both(serve, redis_alt, prefix):
-    alt = {"host": "127.0.0.1", "port": redis_alt.port, "channel_prefix": prefix, "ping_interval": 10, "ping_timeout": 5}
-    shark = serve(SIMPLE, redis_alt=alt)
+    shark = serve(SIMPLE, redis_alt=redis_section(redis_alt, prefix))
     with shark.client() as client:
         client.subscribe(NAME)
         redis_alt.publish(prefix + NAME, json.dumps({"subscription": NAME, "data": "first", "options": {"order": 1}}))
@@ -180,6 +178,19 @@ def test_a_unix_socket(serve, tmp_path):
     path = tmp_path / "r.sock"
     with RedisServer(tmp_path, "--unixsocket", str(path)) as server:
         works(serve(SIMPLE, on=server, redis={"port": free_port(), "socket": str(path)}), server)
+
+
+def test_tls(serve, tmp_path):
+    cert, key = certificate(tmp_path)
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert,
+               "--tls-auth-clients", "no"]
+    with RedisServer(tmp_path, *options) as server:
+        works(serve(SIMPLE, on=server, redis={"host": "localhost", "port": port, "tls": {"ca": cert}}), server)
+        distrustful = serve(SIMPLE, on=server, redis={"host": "localhost", "port": port, "tls": True})
+        with distrustful.client() as client:
+            client.expect_silence()
+        assert not is_ready(distrustful)
 
 
 # Redis is away: ours ------------------------------------------------------------------------------------
@@ -314,7 +325,7 @@ def test_without_pings_a_frozen_redis_is_waited_for(serve, own_redis, off):
 
 
 def test_the_loss_of_the_other_redis(serve, own_redis, prefix):
-    shark = serve(SIMPLE, redis_alt={"host": "127.0.0.1", "port": own_redis.port, "channel_prefix": prefix})
+    shark = serve(SIMPLE, redis_alt=redis_section(own_redis, prefix))
     with shark.client() as client:
         client.subscribe(NAME)
         own_redis.kill()

@@ -26,8 +26,8 @@ def client(shark) -> PlainClient:
 # The payload --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", [None, True, False, 0, -1.5, 12345678901234567890, "", "é😀\u0000", [], {}, [1, [2, {"a": None}]]],
-                         ids=json.dumps)
+@pytest.mark.parametrize("data", [None, True, False, 0, -1.5, 12345678901234567890, "", "é😀\u0000", [], {},
+                                  [1, [2, {"a": None}]]], ids=json.dumps)
 def test_any_data_is_delivered_unchanged(shark, client, data):
     shark.publish(NAME, data)
     assert client.push() == message(NAME, data)

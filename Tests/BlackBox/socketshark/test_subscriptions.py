@@ -1,5 +1,6 @@
 """§5: the life of a subscription: names, subscribe, message, unsubscribe, authorization that ends, heartbeats, close."""
 
+import itertools
 import json
 
 import pytest
@@ -184,7 +185,7 @@ def test_the_next_event_of_the_topic_waits_for_on_subscribe(client, service):
 # §5.3 message -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fields, data", [({}, None), *(({"data": data}, data) for data in (None, 0, "", [], {"a": [1]}, "é"))],
+@pytest.mark.parametrize("fields, data", [({}, None), *(({"data": data}, data) for data in [None, 0, "", [], {"a": [1]}])],
                          ids=repr)
 def test_the_data_of_a_message_is_passed_on(client, service, fields, data):
     client.subscribe("books.x", extra="e")
@@ -310,7 +311,7 @@ def test_the_period_is_kept(serve, service):
     with serve(renewing(service)).client() as client:
         client.subscribe("books.x")
         times = [request.at for request in service.wait_for("/authorizer", 4)]
-    assert all(PERIOD * 0.95 <= later - earlier for earlier, later in zip(times, times[1:]))
+    assert all(PERIOD * 0.95 <= later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def test_the_period_begins_when_the_last_renewal_has_ended(serve, service):
@@ -318,7 +319,7 @@ def test_the_period_begins_when_the_last_renewal_has_ended(serve, service):
     with serve(renewing(service)).client() as client:
         client.subscribe("books.x")
         times = [request.at for request in service.wait_for("/authorizer", 3)]
-    assert all((PERIOD + 0.4) * 0.95 <= later - earlier for earlier, later in zip(times, times[1:]))
+    assert all((PERIOD + 0.4) * 0.95 <= later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def test_jitter_shortens_the_period(serve, service):
@@ -328,7 +329,7 @@ def test_jitter_shortens_the_period(serve, service):
     with serve(config).client() as client:
         client.subscribe("books.x")
         times = [request.at for request in service.wait_for("/authorizer", 8, timeout=20)]
-    pauses = [later - earlier for earlier, later in zip(times, times[1:])]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert min(pauses) >= 0.19 and min(pauses) < 0.95, pauses
     assert max(pauses) - min(pauses) > 0.01, "jitter is random"
 
@@ -413,6 +414,24 @@ def test_renewals_end_with_the_subscription(serve, service):
         assert all(body["subscription"] == "books.y" for body in service.bodies("/authorizer")[asked:])
 
 
+@pytest.mark.parametrize("half", [{"authorization_renewal_period": 0.2}, {"heartbeat_period": 0.2}], ids=str)
+def test_a_period_without_its_callback_does_nothing(serve, half):
+    shark = serve({"books": {**OPEN, **half}})
+    with shark.client() as client:
+        client.subscribe("books.x")
+        assert client.is_quiet_for(0.7)
+        shark.publish("books.x", 1)
+        assert client.push() == message("books.x", 1)
+
+
+def test_a_callback_without_its_period_is_not_asked(serve, service):
+    shark = serve({"books": {**OPEN, **service.urls("authorizer", "on_heartbeat", "on_authorization_change")}})
+    with shark.client() as client:
+        client.subscribe("books.x")
+        assert client.is_quiet_for(0.7)
+    assert service.paths() == ["/authorizer"]
+
+
 # §5.6 Heartbeats ------------------------------------------------------------------------------------
 
 
@@ -422,7 +441,7 @@ def test_heartbeats(serve, service):
         client.subscribe("books.x", extra=1)
         times = [request.at for request in service.wait_for("/on_heartbeat", 4)]
         assert service.bodies("/on_heartbeat")[0] == {"subscription": "books.x", "extra": 1}
-        assert all(0.38 <= later - earlier for earlier, later in zip(times, times[1:]))
+        assert all(0.38 <= later - earlier for earlier, later in itertools.pairwise(times))
         client.expect_silence()
 
 

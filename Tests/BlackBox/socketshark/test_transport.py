@@ -51,7 +51,7 @@ def test_a_larger_message_closes_with_1009(simple):
 
 
 def test_a_million_characters_arrive_unharmed(simple):
-    """Nothing limits what services publish to SocketShark's clients."""
+    """3.6 MB as services write it. Nothing limits what they publish to SocketShark's clients."""
     with simple.client() as client:
         client.subscribe("simple.x")
         simple.publish("simple.x", "é😀" * 200_000)

@@ -14,7 +14,8 @@ struct RESPParserFuzzTests {
     /// Fewer cases would mean that the run has not run.
     private static let leastCases = 500
 
-    private static let interesting: [UInt8] = Array("+-$!=:,#(_*%~>|;.?\r\n0123456789et".utf8) + [0x00, 0x7F, 0x80, 0xFF]
+    private static let interesting: [UInt8] =
+        Array("+-$!=:,#(_*%~>|;.?\r\n0123456789et".utf8) + [0x00, 0x7F, 0x80, 0xFF]
 
     /// Small ones, so that mutations reach them.
     private static var limits: RESPParser.Limits {
@@ -85,7 +86,8 @@ struct RESPParserFuzzTests {
         var lengths: [Int] = []
         var rest = count
         while rest > 0 {
-            let length = Int.random(in: 1...max(1, min(Bool.random(using: &generator) ? 3 : rest, rest)), using: &generator)
+            let length = Int.random(
+                in: 1...max(1, min(Bool.random(using: &generator) ? 3 : rest, rest)), using: &generator)
             lengths.append(length)
             rest -= length
         }

@@ -51,13 +51,15 @@ struct RESPParserTests {
         ("*1\r\n%1\r\n|1\r\n+k\r\n+v\r\n+a\r\n|0\r\n*1\r\n~1\r\n_\r\n", "*[%[+a=*[~[_]]]]"),
     ]
 
-    @Test(arguments: Self.values)
-    func value(wire: String, meaning: String) {
-        let bytes = Array(wire.utf8)
-        let expected = Reading(values: [meaning])
-        #expect(Reading.whole(bytes) == expected)
-        #expect(Reading.byteByByte(bytes) == expected)
-        #expect(Reading.inDirtyBuffer(bytes) == expected)
+    /// Not as arguments of the test: its name would be full of line breaks.
+    @Test func eachValue() {
+        for (wire, meaning) in Self.values {
+            let bytes = Array(wire.utf8)
+            let expected = Reading(values: [meaning])
+            #expect(Reading.whole(bytes) == expected)
+            #expect(Reading.byteByByte(bytes) == expected)
+            #expect(Reading.inDirtyBuffer(bytes) == expected)
+        }
     }
 
     @Test func manyAtOnceCutEverywhere() {
@@ -115,16 +117,20 @@ struct RESPParserTests {
         ("(1a\r\n", "\"1a\" is not a big number"),
         ("_1\r\n", "a null with 1 bytes in it"),
         ("*1\r\n>1\r\n+a\r\n", "a push inside another value"),
-        (":" + String(repeating: "1", count: 40) + "\r\n", "\"\(String(repeating: "1", count: 32))…\" is not a number of 64 bits"),
+        (
+            ":" + String(repeating: "1", count: 40) + "\r\n",
+            "\"\(String(repeating: "1", count: 32))…\" is not a number of 64 bits"
+        ),
     ]
 
-    @Test(arguments: Self.errors)
-    func error(wire: String, message: String) {
-        let bytes = Array("+before\r\n".utf8) + Array(wire.utf8) + Array("+after\r\n".utf8)
-        let expected = Reading(values: ["+before"], error: RESPError(.protocolError, message))
-        #expect(Reading.whole(bytes) == expected)
-        #expect(Reading.byteByByte(bytes) == expected)
-        #expect(Reading.inDirtyBuffer(bytes) == expected)
+    @Test func eachError() {
+        for (wire, message) in Self.errors {
+            let bytes = Array("+before\r\n".utf8) + Array(wire.utf8) + Array("+after\r\n".utf8)
+            let expected = Reading(values: ["+before"], error: RESPError(.protocolError, message))
+            #expect(Reading.whole(bytes) == expected)
+            #expect(Reading.byteByByte(bytes) == expected)
+            #expect(Reading.inDirtyBuffer(bytes) == expected)
+        }
     }
 
     @Test func readsNothingAfterAnError() throws {

@@ -63,12 +63,29 @@ struct RESPHandshakeTests {
 
     @Test func resp2Wanted() {
         var handshake = self.make(version: .resp2)
-        #expect(handshake.start() == .done(isRESP3: false))
+        #expect(handshake.start() == .send(.ping))
+        #expect(handshake.received(.simpleString(buffer("PONG"))) == .done(isRESP3: false))
         var full = self.make(authentication: true, name: true, database: 1, version: .resp2)
         #expect(full.start() == .send(.authenticate))
         #expect(full.received(self.ok) == .send(.setName))
         #expect(full.received(self.ok) == .send(.select))
         #expect(full.received(self.ok) == .done(isRESP3: false))
+    }
+
+    /// A server that wants a password says so before the first command of the owner.
+    @Test(arguments: [
+        (
+            "NOAUTH Authentication required.",
+            RESPHandshake.Action.fail(
+                RESPError(.authenticationFailed, "the server wants a password (NOAUTH)"))
+        ),
+        ("LOADING Redis is loading the dataset in memory", .done(isRESP3: false)),
+        ("NOPERM no", .done(isRESP3: false)),
+    ])
+    func resp2WithoutWords(message: String, action: RESPHandshake.Action) {
+        var handshake = self.make(version: .resp2)
+        #expect(handshake.start() == .send(.ping))
+        #expect(handshake.received(self.error(message)) == action)
     }
 
     @Test func words() {
@@ -79,6 +96,7 @@ struct RESPHandshakeTests {
         }
         #expect(words(.hello) == ["HELLO", "3", "SETNAME", "me"])
         #expect(words(.select) == ["SELECT", "4"])
+        #expect(words(.ping) == ["PING"])
         #expect(words(.setName) == ["CLIENT", "SETNAME", "me"])
         configuration.authentication = .init(password: "p")
         configuration.clientName = nil
@@ -95,10 +113,16 @@ struct RESPHandshakeTests {
             "WRONGPASS invalid username-password pair or user is disabled. alice s3cret", .authenticationFailed,
             "the server refused the user or the password (WRONGPASS)"
         ),
-        ("NOAUTH HELLO must be called with alice s3cret", .authenticationFailed, "the server wants a password (NOAUTH)"),
+        (
+            "NOAUTH HELLO must be called with alice s3cret", .authenticationFailed,
+            "the server wants a password (NOAUTH)"
+        ),
         ("NOPERM alice s3cret", .authenticationFailed, "the user may not connect like this (NOPERM)"),
         ("LOADING alice s3cret", .handshakeFailed, "the server is loading its data (LOADING)"),
-        ("ERR Client sent AUTH, but no password is set", .authenticationFailed, "the server has no password, and one is configured here"),
+        (
+            "ERR Client sent AUTH, but no password is set", .authenticationFailed,
+            "the server has no password, and one is configured here"
+        ),
         (
             "ERR AUTH <password> called without any password configured for the default user. Are you sure?",
             .authenticationFailed, "the server has no password, and one is configured here"
@@ -155,7 +179,8 @@ struct RESPHandshakeTests {
     @Test func secretsAreHidden() {
         let authentication = RESPConnectionConfiguration.Authentication(username: "alice", password: "s3cret")
         let configuration = RESPConnectionConfiguration(authentication: authentication)
-        var text = "\(authentication) \(configuration) \(String(reflecting: authentication)) \(String(reflecting: configuration))"
+        var text =
+            "\(authentication) \(configuration) \(String(reflecting: authentication)) \(String(reflecting: configuration))"
         dump(configuration, to: &text)
         dump(authentication, to: &text)
         dump([Optional(configuration)], to: &text)

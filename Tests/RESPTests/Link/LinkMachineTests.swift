@@ -107,8 +107,8 @@ struct LinkMachineTests {
         #expect(self.fire(&machine, 15, active: 13) == .nothing)
         #expect(self.fire(&machine, 18, active: 17) == .nothing)
         #expect(machine.pong(1, now: self.at(19)) == .announceLatency(seconds: 9))
-        #expect(self.fire(&machine, 22, active: 19) == .nothing)
         #expect(machine.deadline(lastActivity: self.at(19)) == self.at(20))
+        #expect(self.fire(&machine, 22, active: 19) == .sendPing(attempt: 1))
     }
 
     @Test func withoutPings() {

@@ -6,50 +6,43 @@ import NIOPosix
 
 /// A server that answers what a test tells it to: what a real one says only in bad moments.
 final class FakeServer: Sendable {
-    private let channel: any Channel
-    private let children: NIOLockedValueBox<[any Channel]>
+    private let answer: @Sendable ([String]) -> String?
+    private let port = NIOLockedValueBox(0)
+    private let children = NIOLockedValueBox<[any Channel]>([])
 
-    var address: RESPServerAddress { .hostname("127.0.0.1", port: self.channel.localAddress?.port ?? 0) }
+    var address: RESPServerAddress { .hostname("127.0.0.1", port: self.port.withLockedValue { $0 }) }
     /// Connections that were taken so far.
     var connections: Int { self.children.withLockedValue { $0.count } }
     var openConnections: Int { self.children.withLockedValue { $0.count { $0.isActive } } }
 
-    private init(channel: any Channel, children: NIOLockedValueBox<[any Channel]>) {
-        self.channel = channel
-        self.children = children
+    /// - Parameter answer: bytes for the words of a command; empty for none, `nil` closes the connection.
+    init(_ answer: @escaping @Sendable ([String]) -> String?) {
+        self.answer = answer
     }
 
-    /// - Parameter answer: bytes for the words of a command; empty for none, `nil` closes the connection.
-    static func with(
-        _ answer: @escaping @Sendable ([String]) -> String?,
-        _ body: (FakeServer) async throws -> Void
-    ) async throws {
-        let children = NIOLockedValueBox<[any Channel]>([])
+    /// Listens while the body runs.
+    func use(_ body: (FakeServer) async throws -> Void) async throws {
         let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
-                children.withLockedValue { $0.append(channel) }
+                self.children.withLockedValue { $0.append(channel) }
                 return channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(FakeHandler(answer))
+                    try channel.pipeline.syncOperations.addHandler(FakeHandler(self.answer))
                 }
             }
             .bind(host: "127.0.0.1", port: 0).get()
-        let server = FakeServer(channel: channel, children: children)
+        self.port.withLockedValue { $0 = channel.localAddress?.port ?? 0 }
         do {
-            try await body(server)
+            try await body(self)
         } catch {
-            await server.close()
+            await self.close(channel)
             throw error
         }
-        await server.close()
+        await self.close(channel)
     }
 
-    func write(_ bytes: String) {
-        for child in self.children.withLockedValue({ $0 }) { child.writeAndFlush(ByteBuffer(string: bytes), promise: nil) }
-    }
-
-    private func close() async {
-        try? await self.channel.close().get()
+    private func close(_ channel: any Channel) async {
+        try? await channel.close().get()
         for child in self.children.withLockedValue({ $0 }) { try? await child.close().get() }
     }
 }

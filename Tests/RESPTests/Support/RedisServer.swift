@@ -23,35 +23,27 @@ final class RedisServer: Sendable {
         self.arguments = arguments
     }
 
-    /// - Parameter arguments: made from the server's directory.
-    static func with(
-        _ arguments: (String) throws -> [String] = { _ in [] },
-        _ body: (RedisServer) async throws -> Void
-    ) async throws {
-        // Short, for the path of a unix socket has at most 107 bytes.
-        let directory = "/tmp/holdfast-resp-\(UInt32.random(in: 0...UInt32.max))"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        let server = RedisServer(
-            directory: directory, port: try await Self.freePort(), arguments: try arguments(directory))
-        try await server.start()
-        do {
+    /// Runs while the body runs.
+    static func with(_ arguments: [String] = [], _ body: (RedisServer) async throws -> Void) async throws {
+        try await withTemporaryDirectory { directory in
+            let server = RedisServer(directory: directory, port: try await Self.freePort(), arguments: arguments)
+            defer { server.kill() }
+            try await server.start()
             try await body(server)
-        } catch {
-            server.kill()
-            throw error
         }
-        server.kill()
     }
 
-    /// A server that is not there any more leaves its port free.
-    private static func freePort() async throws -> Int {
-        let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .bind(host: "127.0.0.1", port: 0).get()
-        let port = channel.localAddress?.port
-        try await channel.close().get()
-        guard let port else { throw TestFailure("no free port") }
-        return port
+    /// Not one that the system gives to connections (from 32768 on): a client that tries to reach a server that is down
+    /// could come to speak with itself, and keep the port from the server.
+    static func freePort() async throws -> Int {
+        for _ in 0..<100 {
+            let port = Int.random(in: 20_000..<32_000)
+            let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            guard let channel = try? await bootstrap.bind(host: "127.0.0.1", port: port).get() else { continue }
+            try await channel.close().get()
+            return port
+        }
+        throw TestFailure("no free port")
     }
 
     func start() async throws {
@@ -62,8 +54,8 @@ final class RedisServer: Sendable {
         process.executableURL = URL(fileURLWithPath: Self.path)
         process.arguments =
             [
-                "--port", "\(self.port)", "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", "--appendonly", "no",
-                "--unixsocket", "\(self.directory)/redis.sock", "--daemonize", "no",
+                "--port", "\(self.port)", "--bind", "127.0.0.1", "--dir", self.directory, "--save", "",
+                "--appendonly", "no", "--unixsocket", "\(self.directory)/redis.sock", "--daemonize", "no",
             ] + self.arguments
         let output = Pipe()
         process.standardOutput = output
@@ -98,4 +90,12 @@ final class RedisServer: Sendable {
         guard let process = self.process.withLockedValue({ $0 }) else { return }
         Foundation.kill(process.processIdentifier, number)
     }
+}
+
+/// A directory of a test's own. Its path is short, for that of a unix socket has at most 107 bytes.
+func withTemporaryDirectory(_ body: (String) async throws -> Void) async throws {
+    let directory = "/tmp/holdfast-resp-\(UInt32.random(in: 0...UInt32.max))"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try await body(directory)
 }

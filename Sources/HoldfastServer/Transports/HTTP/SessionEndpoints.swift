@@ -281,7 +281,7 @@ extension Session {
                     self.receive(event)
                 }
             } catch {
-                self.receiveInvalid(error)
+                self.receiveInvalid(value.raw, error)
             }
         }
         (self.transport as? PollTransport)?.touch()
