@@ -17,7 +17,7 @@ final class Delivered: Sendable {
     var all: [Delivery] { self.list.withLockedValue { $0 } }
     var sequences: [UInt64] { self.all.map(\.sequence) }
 
-    var sink: Broker.Sink {
+    var sink: BrokerOutlet.Sink {
         { publication, shard in
             self.list.withLockedValue {
                 $0.append(

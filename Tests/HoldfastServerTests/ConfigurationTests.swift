@@ -95,13 +95,95 @@ import Testing
         #expect(issues.contains { $0.hasPrefix("h.yml:4: log.level: must be one of trace, debug,") })
     }
 
-    @Test func keysOfSocketSharkAreExplained() {
-        for key in ["redis", "redis_alt", "authentication", "http", "metrics", "backend"] {
-            let issues = self.issues("\(key): 1\n")
-            #expect(issues.count == 1)
-            #expect(issues.first?.hasPrefix("h.yml:1: \(key): is ") == true)
-        }
-        #expect(self.issues("services:\n  a:\n    authorizer: http://x\n").first?.contains("SocketShark") == true)
+    @Test func keysWithoutCounterpartAreExplained() {
+        #expect(self.issues("backend: websockets\n") == ["h.yml:1: backend: is not needed: there is one backend"])
+        #expect(self.issues("log: {trace_level: DEBUG}\n").first?.contains("Python's logging") == true)
+    }
+
+    @Test func socketSharksWholeConfiguration() throws {
+        let configuration = try self.load(
+            """
+            ws_port: "9000"
+            http: {timeout: 2, tries: 2, wait: 0.5, ssl_cafile: null, rate_limit_reset_header_name: X-Wait}
+            redis: {host: 10.0.0.1, port: 6380, db: 2, channel_prefix: "p:", ping_interval: 3, ping_timeout: 1}
+            redis_alt: {host: 10.0.0.2}
+            authentication: {ticket: {validation_url: "http://a/t", auth_fields: [user_id, org]}}
+            metrics: {prometheus: {port: 9100}, log: {}}
+            services:
+              books:
+                require_authentication: false
+                authorizer: http://u:p@a/authorize
+                authorizer_fields: [role]
+                authorization_renewal_period: 60
+                authorization_renewal_jitter: 10
+                extra_fields: [x]
+                filter_fields: [user_id]
+                heartbeat_period: 5
+                on_heartbeat: https://b/beat
+            """
+        )
+        #expect(configuration.port == 9000)
+        #expect(configuration.http.timeout == 2)
+        #expect(
+            configuration.http.retry == CallbackRetry.Settings(tries: 2, wait: 0.5, rateLimitHeaders: ["X-Wait"]))
+        let redis = try #require(configuration.redis?.settings)
+        #expect("\(redis)" == "10.0.0.1:6380")
+        #expect((redis.database, redis.channelPrefix) == (2, "p:"))
+        #expect((redis.pingInterval, redis.pingTimeout) == (3, 1))
+        #expect((redis.linger, redis.subscribeTimeout) == (120, 5))
+        #expect(configuration.redisAlternative?.settings.port == 6379)
+        #expect(configuration.authentication.ticket?.fields == ["user_id", "org"])
+        #expect(configuration.metrics.prometheus == .init(host: "0.0.0.0", port: 9100))
+        #expect(configuration.metrics.isLogged)
+        let books = try #require(configuration.services["books"])
+        #expect(books.callbacks[.authorizer]?.text == "http://a/authorize")
+        #expect(books.callbacks[.heartbeat]?.text == "https://b/beat")
+        #expect((books.renewalPeriod, books.renewalJitter, books.heartbeatPeriod) == (60, 10, 5))
+        #expect(configuration.history(of: books) == HistorySettings(size: 1000, ttl: 120))
+        #expect(configuration.hasCallbacks)
+    }
+
+    @Test(arguments: ["null", "0", "false", "~"]) func pingsCanBeSwitchedOff(_ value: String) throws {
+        #expect(try self.load("ws_ping: {interval: \(value)}").ping.interval == 0)
+        #expect(try self.load("redis: {ping_interval: \(value)}").redis?.settings.pingInterval == nil)
+    }
+
+    @Test func sectionsThatAreThereOrNot() throws {
+        #expect(try self.load("redis: ~").redis == nil)
+        #expect(try self.load("redis: {}").redis?.settings == RedisSettings())
+        #expect(try self.load("", ["HOLDFAST_REDIS_HOST": "r"]).redis?.settings.host == "r")
+        #expect(try self.load("redis_alt: ~\nauthentication: {}\nmetrics: {}").metrics.prometheus == nil)
+    }
+
+    @Test func historyWithRedisLastsAsLongAsItsChannels() throws {
+        #expect(try self.load("redis: {linger: 300}").history == HistorySettings(size: 1000, ttl: 300))
+        #expect(try self.load("redis: {linger: 0}").history.ttl == 120)
+        #expect(try self.load("redis: {}\nhistory: {size: 0}").history.isKept == false)
+    }
+
+    @Test(arguments: [
+        ("redis: {on_loss: stay}", "redis.on_loss: must be one of keep, close"),
+        ("redis_alt: {}", "redis_alt is a second Redis; redis is missing"),
+        ("redis: {username: u}", "needs a password"), ("redis: {linger: -1}", "must be from 0"),
+        ("redis: {tls: {cert: a}}", "cert and key go together"), ("redis: {tls: {ca: /nowhere}}", "redis.tls.ca"),
+        ("authentication: {ticket: {auth_fields: [a]}}", "validation_url: is missing"),
+        ("authentication: {token: {}}", "unknown key"), ("metrics: {prometheus: {}}", "port: is missing"),
+        ("metrics: {promtheus: {port: 1}}", "did you mean \"prometheus\"?"),
+        ("services: {a: {on_message: nowhere}}", "must be an address"),
+        ("services: {a: {on_message: 'ftp://x/'}}", "must be an address"),
+        ("services: {a: {authorization_renewal_period: 1, authorization_renewal_jitter: 2}}", "must not be greater"),
+        ("services: {a: {extra_fields: [status]}}", "cannot be an extra field"),
+        ("http: {ssl_cafile: /nowhere}", "no certificates"), ("http: {tries: many}", "whole number"),
+    ])
+    func mistakesAreNamed(_ yaml: String, words: String) {
+        let issues = self.issues(yaml)
+        #expect(issues.count == 1)
+        #expect(issues.first?.hasPrefix("h.yml:1: ") == true && issues.first?.contains(words) == true, "\(issues)")
+    }
+
+    @Test func passwordsAreNotRepeated() {
+        let issues = self.issues("services: {a: {on_message: 'htp://user:secret@host/'}}")
+        #expect(!issues.joined().contains("secret"))
     }
 
     @Test(arguments: [
@@ -213,13 +295,13 @@ import Testing
 
     @Test func services() throws {
         let strict = try self.load("services: {a: {}}")
-        #expect(strict.service("a")?.requireAuthentication == true)
-        #expect(strict.service("b") == nil)
+        #expect(strict.services["a"]?.requireAuthentication == true)
+        #expect(strict.otherServices == nil)
         #expect(strict.everyServiceAsksForAuthentication)
         #expect(try !self.load("services: {a: {}, b: {require_authentication: off}}").everyServiceAsksForAuthentication)
         #expect(try !self.load("").everyServiceAsksForAuthentication)
         let development = Configuration.development
-        #expect(development.service("anything")?.requireAuthentication == false)
+        #expect(development.otherServices?.requireAuthentication == false)
         #expect(development.history(of: Configuration.Service()) == HistorySettings(size: 1000, ttl: 300))
         #expect(!development.everyServiceAsksForAuthentication)
     }

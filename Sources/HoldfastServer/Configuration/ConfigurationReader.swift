@@ -65,7 +65,7 @@ final class ConfigurationReader {
         if self.environment[variable] != nil {
             self.issues.append(ConfigurationIssue(place: variable, text: text))
         } else {
-            let line = self.node?[key]?.mark?.line ?? self.node?.keys.first?.mark?.line
+            let line = self.node?[key]?.mark?.line ?? self.node?.keys.first?.mark?.line ?? self.node?.mark?.line
             self.issues.append(ConfigurationIssue(place: self.file, line: line, text: text))
         }
     }

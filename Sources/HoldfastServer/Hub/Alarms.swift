@@ -44,6 +44,9 @@ struct Alarms {
         return isEarliest
     }
 
+    /// Those that were cancelled and not yet thrown away included.
+    var count: Int { self.heap.count }
+
     var next: Instant? { self.heap.min?.at }
 
     /// Those whose time has come.

@@ -33,7 +33,7 @@ def configured(services: dict[str, Any], redis_port: int, prefix: str, **section
     }
     for name, section in sections.items():
         known = usual.get(name)
-        usual[name] = {**known, **section} if isinstance(known, dict) else section
+        usual[name] = {**known, **section} if isinstance(known, dict) and section is not None else section
     written = {name: section for name, section in usual.items() if section is not None}
     return {**written, "services": services}
 
