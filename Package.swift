@@ -61,6 +61,7 @@ let package = Package(
             dependencies: [
                 "HoldfastProtocol", "HoldfastCore", "RESP",
                 .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),

@@ -157,6 +157,9 @@ public struct BrokerOutlet: Sendable {
     /// A server that the broker needs is gone, or could not be reached in the first place.
     public let connectionLost: @Sendable (_ loss: ConnectionLoss) -> Void
 
+    /// The broker can no longer get publications of a subscription.
+    public let subscriptionLost: @Sendable (_ subscription: String) -> Void
+
     public enum ConnectionLoss: Sendable, Equatable {
         case lost
         case neverConnected(reason: String)
@@ -166,11 +169,13 @@ public struct BrokerOutlet: Sendable {
         shards: Int,
         isBusy: @escaping @Sendable () -> Bool = { false },
         connectionLost: @escaping @Sendable (ConnectionLoss) -> Void = { _ in },
+        subscriptionLost: @escaping @Sendable (String) -> Void = { _ in },
         sink: @escaping Sink
     ) {
         self.shards = shards
         self.isBusy = isBusy
         self.connectionLost = connectionLost
+        self.subscriptionLost = subscriptionLost
         self.sink = sink
     }
 }

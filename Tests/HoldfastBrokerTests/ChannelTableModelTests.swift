@@ -90,6 +90,7 @@ private struct Simulation {
             self.lost.remove(name)
             if !self.redis.allSatisfy({ $0.holds(name) }) { self.complaints.append("a gap ends too early") }
         }
+        for name in effects.lost { self.wanted[name] = nil }
         for (waiter, answer) in effects.answers {
             self.counts[answer, default: 0] += 1
             guard let name = self.waiting.removeValue(forKey: waiter)?.name else {
@@ -128,7 +129,6 @@ private struct Simulation {
         switch self.redis[link].answers.removeFirst() {
         case .acknowledged(let name): self.apply(self.table.acknowledged(name, link))
         case .refused(let name):
-            self.wanted[name] = []
             self.apply(self.table.refused(name, link))
         case .message: break
         }

@@ -146,11 +146,13 @@ struct MemoryStore: Sendable {
     mutating func history(_ subscription: String, since: UInt64?, limit: Int, now: Int64) -> HistoryPage {
         self.expire(now: now)
         let topic = self.topics[subscription]
-        let publications = topic?.publications(after: since ?? 0, limit: limit) ?? []
+        // Marks are no publications, and must not take their places on a page.
+        let all = (topic?.publications(after: since ?? 0, limit: .max) ?? []).lazy.filter { !$0.isGap }
+        let publications = Array(all.prefix(limit))
         return HistoryPage(
             position: Position(epoch: self.epoch, offset: topic?.sequence ?? self.floor),
-            publications: publications.filter { !$0.isGap },
-            hasMore: publications.last.map { $0.sequence != topic?.sequence } ?? false
+            publications: publications,
+            hasMore: all.dropFirst(limit).first != nil
         )
     }
 

@@ -1,4 +1,4 @@
-import DequeModule
+import HeapModule
 import HoldfastCore
 
 /// Which channels are subscribed on which connection, and who waits for it.
@@ -23,6 +23,8 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         /// Messages may have been missed up to here: to be told before anything that follows.
         var gaps: [String] = []
         var answers: [(waiter: Waiter, answer: Answer)] = []
+        /// Channels that Redis does not let us have, and that somebody may believe to have.
+        var lost: [String] = []
     }
 
     private enum LinkState: Sendable {
@@ -34,12 +36,12 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
 
     private struct Channel: Sendable {
         var links: [LinkState]
-        /// Connections on which messages may have been missed. A channel that begins may have a history that ended before.
-        var isBroken: [Bool]
         var shards: Set<Int> = []
         var waiters: [(waiter: Waiter, until: Instant)] = []
         /// When the channel goes, unless somebody subscribes before.
         var until: Instant?
+        /// When ``expire(now:)`` looks at the channel; one entry of the heap for each.
+        var lookAt: Instant?
 
         var isLive: Bool { self.links.allSatisfy { $0 == .live } }
     }
@@ -50,10 +52,15 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     private var channels: [String: Channel] = [:]
     /// SUBSCRIBEs that are not yet acknowledged, by connection. One that an UNSUBSCRIBE follows does not make a channel live.
     private var outstanding: [[String: Int]]
-    /// Channels without subscribers, in the order in which they go; entries may be stale.
-    private var lingering = Deque<(name: String, until: Instant)>()
-    /// Names with waiters, in the order of their deadlines; entries may be stale.
-    private var waiting = Deque<(name: String, until: Instant)>()
+    /// Channels to look at, at most two entries for each.
+    private var deadlines = Heap<Deadline>()
+
+    private struct Deadline: Comparable, Sendable {
+        let at: Instant
+        let name: String
+
+        static func < (left: Deadline, right: Deadline) -> Bool { left.at < right.at }
+    }
 
     init(links: Int, linger: Span, timeout: Span) {
         self.linger = linger
@@ -69,12 +76,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     /// - Parameter waiter: told once the channel is live on all connections.
     mutating func subscribe(_ name: String, shard: Int, now: Instant, _ waiter: Waiter) -> Effects {
         var effects = Effects()
-        var channel =
-            self.channels[name]
-            ?? Channel(
-                links: self.isUp.map { _ in .none },
-                isBroken: self.isUp.map { _ in true }
-            )
+        var channel = self.channels.removeValue(forKey: name) ?? Channel(links: self.isUp.map { _ in .none })
         channel.shards.insert(shard)
         channel.until = nil
         for link in self.isUp.indices where self.isUp[link] && channel.links[link] == .none {
@@ -86,34 +88,40 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
             effects.answers.append((waiter, .live))
         } else {
             channel.waiters.append((waiter, now + self.timeout))
-            self.waiting.append((name, now + self.timeout))
+            self.look(at: name, &channel)
         }
         self.channels[name] = channel
         return effects
     }
 
     mutating func unsubscribe(_ name: String, shard: Int, now: Instant) -> Effects {
-        guard self.channels[name]?.shards.remove(shard) != nil, self.channels[name]?.shards.isEmpty == true else {
-            return Effects()
+        guard self.channels[name]?.shards.remove(shard) != nil, self.channels[name]?.shards.isEmpty == true,
+            var channel = self.channels.removeValue(forKey: name)
+        else { return Effects() }
+        var effects = Effects()
+        if self.linger > .zero {
+            channel.until = now + self.linger
+            self.look(at: name, &channel)
         }
-        guard self.linger > .zero else {
-            var effects = Effects()
-            self.remove([name], &effects)
-            return effects
-        }
-        self.channels[name]?.until = now + self.linger
-        self.lingering.append((name, now + self.linger))
-        return Effects()
+        self.channels[name] = channel
+        if self.linger <= .zero { self.remove(name, &effects) }
+        return effects
     }
 
-    private mutating func remove(_ names: [String], _ effects: inout Effects) {
-        var gone: [[String]] = self.isUp.map { _ in [] }
-        for name in names {
-            guard let channel = self.channels.removeValue(forKey: name) else { continue }
-            effects.answers += channel.waiters.map { ($0.waiter, .timeout) }
-            for link in gone.indices where channel.links[link] != .none { gone[link].append(name) }
+    /// Sees to it that ``expire(now:)`` looks at the channel in time.
+    private mutating func look(at name: String, _ channel: inout Channel) {
+        let next = [channel.waiters.first?.until, channel.until].compactMap { $0 }.min()
+        guard let next, channel.lookAt.map({ next < $0 }) ?? true else { return }
+        channel.lookAt = next
+        self.deadlines.insert(Deadline(at: next, name: name))
+    }
+
+    private mutating func remove(_ name: String, _ effects: inout Effects) {
+        guard let channel = self.channels.removeValue(forKey: name) else { return }
+        effects.answers += channel.waiters.map { ($0.waiter, .timeout) }
+        for link in channel.links.indices where channel.links[link] != .none {
+            effects.unsubscribe.append((link, [name]))
         }
-        for (link, names) in gone.enumerated() where !names.isEmpty { effects.unsubscribe.append((link, names)) }
     }
 
     /// A connection is there: everything is subscribed anew.
@@ -135,25 +143,26 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         self.outstanding[link] = [:]
         for name in self.channels.keys {
             self.channels[name]?.links[link] = .none
-            self.channels[name]?.isBroken[link] = true
         }
     }
 
     /// Redis has acknowledged a SUBSCRIBE.
     mutating func acknowledged(_ name: String, _ link: Int) -> Effects {
         var effects = Effects()
-        if let count = self.outstanding[link][name] { self.outstanding[link][name] = count > 1 ? count - 1 : nil }
-        guard self.outstanding[link][name] == nil, var channel = self.channels[name], channel.links[link] == .asked else {
+        guard self.isLastAnswer(name, link) else { return effects }
+        guard var channel = self.channels.removeValue(forKey: name) else {
+            // Nobody wants it any more.
+            effects.unsubscribe.append((link, [name]))
             return effects
         }
-        channel.links[link] = .live
-        if channel.isLive {
-            if channel.isBroken.contains(true) {
+        if channel.links[link] == .asked {
+            channel.links[link] = .live
+            if channel.isLive {
+                // A channel that begins may have a history that ended before.
                 effects.gaps.append(name)
-                channel.isBroken = channel.isBroken.map { _ in false }
+                effects.answers = channel.waiters.map { ($0.waiter, .live) }
+                channel.waiters = []
             }
-            effects.answers = channel.waiters.map { ($0.waiter, .live) }
-            channel.waiters = []
         }
         self.channels[name] = channel
         return effects
@@ -162,31 +171,45 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     /// Redis does not let us have the channel.
     mutating func refused(_ name: String, _ link: Int) -> Effects {
         var effects = Effects()
-        self.outstanding[link][name] = nil
-        self.channels[name]?.links[link] = .none
-        effects.answers = self.channels[name]?.waiters.map { ($0.waiter, .refused) } ?? []
-        self.channels[name]?.waiters = []
-        self.remove([name], &effects)
+        guard self.isLastAnswer(name, link), var channel = self.channels[name], channel.links[link] == .asked else {
+            return effects
+        }
+        effects.answers = channel.waiters.map { ($0.waiter, .refused) }
+        if !channel.shards.isEmpty { effects.lost.append(name) }
+        channel.waiters = []
+        channel.links[link] = .none
+        self.channels[name] = channel
+        self.remove(name, &effects)
         return effects
+    }
+
+    /// Counts the answers to SUBSCRIBEs: only that to the last one says how things are.
+    private mutating func isLastAnswer(_ name: String, _ link: Int) -> Bool {
+        let left = self.outstanding[link][name, default: 0] - 1
+        self.outstanding[link][name] = left > 0 ? left : nil
+        return left == 0
     }
 
     /// To be called every second or so.
     mutating func expire(now: Instant) -> Effects {
         var effects = Effects()
-        var over: [String] = []
-        while let first = self.lingering.first, first.until <= now {
-            self.lingering.removeFirst()
-            if self.channels[first.name]?.until == first.until { over.append(first.name) }
-        }
-        self.remove(over, &effects)
-        while let first = self.waiting.first, first.until <= now {
-            self.waiting.removeFirst()
-            guard let channel = self.channels[first.name] else { continue }
+        while let first = self.deadlines.min, first.at <= now {
+            self.deadlines.removeMin()
+            guard self.channels[first.name]?.lookAt == first.at, var channel = self.channels.removeValue(forKey: first.name)
+            else { continue }
+            channel.lookAt = nil
             effects.answers += channel.waiters.filter { $0.until <= now }.map { ($0.waiter, .timeout) }
-            self.channels[first.name]?.waiters.removeAll { $0.until <= now }
+            channel.waiters.removeAll { $0.until <= now }
+            let isOver = channel.until.map { $0 <= now } ?? false
+            if !isOver { self.look(at: first.name, &channel) }
+            self.channels[first.name] = channel
+            if isOver { self.remove(first.name, &effects) }
         }
         return effects
     }
+
+    /// Entries that are kept to look at channels.
+    var deadlineCount: Int { self.deadlines.count }
 
     func isUp(_ link: Int) -> Bool { self.isUp[link] }
 

@@ -188,7 +188,8 @@ public final class RedisBroker: Broker {
     /// Changes the table and does what follows from it. Commands are queued for the connections' loop under the lock, so
     /// that they go out in the order of the changes.
     private func change(_ body: (inout State) -> ChannelTable<Int>.Effects) {
-        let answers = self.state.withLockedValue { state -> [(waiter: Waiter, answer: ChannelTable<Int>.Answer)] in
+        typealias Answers = [(waiter: Waiter, answer: ChannelTable<Int>.Answer)]
+        let (answers, lost, outlet) = self.state.withLockedValue { state -> (Answers, [String], BrokerOutlet) in
             let effects = body(&state)
             for (link, names) in effects.unsubscribe {
                 let channels = names.map { self.channel($0, link: link) }
@@ -202,11 +203,13 @@ public final class RedisBroker: Broker {
                 guard let service = self.rules.service(of: name) else { continue }
                 self.memory.markGap(name, history: service.history)
             }
-            return effects.answers.compactMap { answer in
+            let answers = effects.answers.compactMap { answer in
                 state.waiters.removeValue(forKey: answer.waiter).map { ($0, answer.answer) }
             }
+            return (answers, effects.lost, state.outlet)
         }
         for (waiter, answer) in answers { waiter(answer) }
+        for name in lost { outlet.subscriptionLost(name) }
     }
 
     // MARK: What Redis says

@@ -68,7 +68,12 @@ public struct CallbackRetry: Sendable {
     }
 
     private func rateLimitWait(_ text: String?) -> Double {
-        guard let text, let seconds = Double(text.filter { $0 != " " }), seconds >= 0 else { return self.settings.wait }
+        let text = String((text ?? "").drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()).lowercased()
+        // Swift reads "0x10" as well.
+        let isDecimal = text.utf8.allSatisfy { "0123456789+-.e".utf8.contains($0) }
+        guard isDecimal || ["inf", "+inf", "infinity", "+infinity"].contains(text), let seconds = Double(text),
+            seconds >= 0
+        else { return self.settings.wait }
         return min(seconds, Self.longestWait)
     }
 }

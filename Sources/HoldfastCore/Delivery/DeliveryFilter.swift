@@ -88,7 +88,8 @@ public struct DeliveryFilter<Item> {
         // A year is for ever, and larger ones do not fit into a time.
         let span = Span.seconds(min(max(0, seconds), 31_536_000))
         guard let state = self.throttles[key] else {
-            self.makeRoom()
+            // Without room there is no throttle, rather than a message that is lost.
+            guard self.makeRoom() else { return .deliver }
             self.throttles[key] = Throttle(start: now, held: nil)
             self.throttleAges.append(key)
             return .deliver
@@ -107,18 +108,19 @@ public struct DeliveryFilter<Item> {
         return .hold(until: until, isReplacement: false)
     }
 
-    /// Forgets the oldest window in which nothing waits, so that what waits is never lost. Where something waits in each, there
-    /// is one key more.
-    private mutating func makeRoom() {
-        guard self.throttles.count >= self.limit else { return }
-        for _ in 0..<self.throttleAges.count {
-            guard let oldest = self.throttleAges.popFirst() else { return }
+    /// Forgets the oldest window in which nothing waits, so that what waits is never lost.
+    /// - Returns: `false` if something waits in each.
+    private mutating func makeRoom() -> Bool {
+        guard self.throttles.count >= self.limit else { return true }
+        guard self.heldCount < self.throttles.count else { return false }
+        while let oldest = self.throttleAges.popFirst() {
             if self.throttles[oldest]?.held == nil {
                 self.throttles[oldest] = nil
-                return
+                return true
             }
             self.throttleAges.append(oldest)
         }
+        return false
     }
 
     /// What is due, in the order in which it became so. A new window begins for each.

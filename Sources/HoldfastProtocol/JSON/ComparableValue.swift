@@ -50,6 +50,7 @@ public enum ComparableValue: Sendable, Hashable {
         if isInteger { return .text(text) }
         guard let number = Double(text) else { return .text(text) }
         if let integer = Int64(exactly: number) { return .integer(integer) }
+        if let integer = Int128(exactly: number) { return .text(String(integer)) }
         return .number(number)
     }
 }

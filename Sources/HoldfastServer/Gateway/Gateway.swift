@@ -100,6 +100,9 @@ public final class Gateway: Service {
                 shards: shards.count,
                 isBusy: { shards.contains { $0.mailbox.count >= backlog } },
                 connectionLost: { [weak self] in self?.brokerLost($0) },
+                subscriptionLost: { name in
+                    for shard in shards { shard.loop.execute { shard.endSubscriptions(to: name) } }
+                },
                 sink: { publication, index in shards[index].post(publication) }
             )
         )

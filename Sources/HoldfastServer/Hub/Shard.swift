@@ -221,6 +221,15 @@ final class Shard: @unchecked Sendable {
         self.broker.unsubscribe(subscription.topic.name, shard: self.index)
     }
 
+    /// The broker has no way to get a topic's publications any more: subscribers are told, instead of waiting for ever.
+    func endSubscriptions(to name: String) {
+        self.loop.assertInEventLoop()
+        let refusal = CallbackAnswer.Refusal(error: .serviceUnavailable, serviceError: nil, data: nil)
+        for subscription in Array(self.topics[name]?.subscribers ?? []) {
+            subscription.session?.submit(.revoke(subscription, refusal), name)
+        }
+    }
+
     // MARK: Delivery
 
     /// Called by the broker, on any thread.
