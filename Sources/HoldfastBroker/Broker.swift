@@ -209,7 +209,8 @@ public protocol Broker: Sendable {
     )
 
     /// The shard's last subscriber has left.
-    func unsubscribe(_ subscription: String, shard: Int)
+    /// - Parameter mayReturn: whether one of them may come back with a position, and ask for what it missed.
+    func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool)
 
     /// - Parameters:
     ///   - since: offset after which to begin; `nil` for the oldest that is kept.

@@ -374,6 +374,26 @@ def test_what_cannot_be_carried_over_is_told_and_left_out(tmp_path, where, text)
     assert "hunter2" not in done.stderr + done.stdout
 
 
+def test_empty_auth_fields_are_written_and_told(tmp_path):
+    """A good ticket is answered with ok, and nobody is authenticated by it, as in SocketShark."""
+    done = convert(tmp_path, """
+        AUTHENTICATION = {'ticket': {'validation_url': 'http://backend/ticket', 'auth_fields': []}}
+    """, "--output", "holdfast.yml")
+    assert done.returncode == 0, done
+    given = read((tmp_path / "holdfast.yml").read_text())
+    assert given["authentication"] == {"ticket": {"validation_url": "http://backend/ticket", "auth_fields": []}}
+    assert "nobody" in notes(done, "AUTHENTICATION.ticket.auth_fields")
+    checked = command(tmp_path, "check", "holdfast.yml")
+    assert checked.returncode == 0, checked
+
+
+@pytest.mark.parametrize("settings", ["{'validation_url': 'http://x'}", "{'validation_url': 'http://x', 'auth_fields': 'id'}"])
+def test_authentication_without_auth_fields_is_left_out(tmp_path, settings):
+    done = convert(tmp_path, f"AUTHENTICATION = {{'ticket': {settings}}}")
+    assert "authentication" not in tree(done)
+    assert "left out" in notes(done, "AUTHENTICATION.ticket")
+
+
 def test_passwords_are_in_the_file_and_nowhere_else(tmp_path):
     done = convert(tmp_path, """
         BASE = 'https://bob:hunter2@backend:8000'

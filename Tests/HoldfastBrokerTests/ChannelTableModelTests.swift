@@ -112,7 +112,7 @@ private struct Simulation {
 
     mutating func unsubscribe(_ name: String, shard: Int) {
         self.wanted[name]?.remove(shard)
-        self.apply(self.table.unsubscribe(name, shard: shard, now: self.instant))
+        self.apply(self.table.unsubscribe(name, shard: shard, lingers: true, now: self.instant))
     }
 
     /// A backend publishes to one of the servers.

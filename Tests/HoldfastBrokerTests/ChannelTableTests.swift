@@ -30,8 +30,13 @@ private struct TestTable {
         return self.words(self.table.subscribe(name, shard: shard, now: self.at(seconds), self.nextWaiter))
     }
 
-    mutating func unsubscribe(_ name: String = "a", shard: Int = 0, at seconds: Double = 0) -> [String] {
-        self.words(self.table.unsubscribe(name, shard: shard, now: self.at(seconds)))
+    mutating func unsubscribe(
+        _ name: String = "a",
+        shard: Int = 0,
+        lingers: Bool = true,
+        at seconds: Double = 0
+    ) -> [String] {
+        self.words(self.table.unsubscribe(name, shard: shard, lingers: lingers, now: self.at(seconds)))
     }
 
     mutating func acknowledged(_ name: String = "a", _ link: Int = 0) -> [String] {
@@ -192,6 +197,16 @@ private struct TestTable {
         // A new one begins, with a gap in the history that may be left.
         #expect(test.subscribe() == ["+a/0"])
         #expect(test.acknowledged() == ["gap a", "2 live"])
+    }
+
+    @Test func onlyWhoMayReturnKeepsIt() {
+        var test = TestTable.live()
+        #expect(test.unsubscribe(lingers: false) == ["-a/0"])
+        var other = TestTable.live()
+        _ = other.subscribe(shard: 1)
+        #expect(other.unsubscribe(shard: 0, lingers: true) == [])
+        #expect(other.unsubscribe(shard: 1, lingers: false) == [])
+        #expect(other.expire(at: 100) == ["-a/0"])
     }
 
     @Test func aChannelThatIsNotLiveYetGoesToo() {

@@ -99,7 +99,7 @@ public final class MemoryBroker: Broker {
         }
     }
 
-    public func unsubscribe(_ subscription: String, shard: Int) {
+    public func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool) {
         let now = self.monotonic()
         self.state.withLockedValue { $0.unsubscribe(subscription, shard: shard, now: now) }
     }

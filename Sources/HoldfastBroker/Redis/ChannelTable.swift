@@ -4,7 +4,7 @@ import HoldfastCore
 /// Which channels are subscribed on which connection, and who waits for it.
 ///
 /// Sans-IO: it is told what happened and answers what to send and whom to tell. A channel is live once every connection has
-/// acknowledged it, and stays so for a time after its last subscriber has left.
+/// acknowledged it, and may stay so for a time after its last subscriber has left.
 struct ChannelTable<Waiter: Sendable>: Sendable {
     enum Answer: Equatable, Sendable {
         /// The channel is live.
@@ -37,6 +37,8 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     private struct Channel: Sendable {
         var links: [LinkState]
         var shards: Set<Int> = []
+        /// Whether somebody who had it may come back and ask for what it missed.
+        var lingers = false
         var waiters: [(waiter: Waiter, until: Instant)] = []
         /// When the channel goes, unless somebody subscribes before.
         var until: Instant?
@@ -94,17 +96,21 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         return effects
     }
 
-    mutating func unsubscribe(_ name: String, shard: Int, now: Instant) -> Effects {
-        guard self.channels[name]?.shards.remove(shard) != nil, self.channels[name]?.shards.isEmpty == true,
-            var channel = self.channels.removeValue(forKey: name)
-        else { return Effects() }
+    /// - Parameter lingers: whether the channel is kept for a time once nobody has it any more.
+    mutating func unsubscribe(_ name: String, shard: Int, lingers: Bool, now: Instant) -> Effects {
+        guard self.channels[name]?.shards.remove(shard) != nil else { return Effects() }
+        if lingers { self.channels[name]?.lingers = true }
+        guard self.channels[name]?.shards.isEmpty == true, var channel = self.channels.removeValue(forKey: name) else {
+            return Effects()
+        }
         var effects = Effects()
-        if self.linger > .zero {
+        let isKept = channel.lingers && self.linger > .zero
+        if isKept {
             channel.until = now + self.linger
             self.look(at: name, &channel)
         }
         self.channels[name] = channel
-        if self.linger <= .zero { self.remove(name, &effects) }
+        if !isKept { self.remove(name, &effects) }
         return effects
     }
 

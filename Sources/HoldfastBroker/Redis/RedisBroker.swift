@@ -175,11 +175,11 @@ public final class RedisBroker: Broker {
         }
     }
 
-    public func unsubscribe(_ subscription: String, shard: Int) {
+    public func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool) {
         let now = self.now
         self.change { state in
-            self.memory.unsubscribe(subscription, shard: shard)
-            return state.table.unsubscribe(subscription, shard: shard, now: now)
+            self.memory.unsubscribe(subscription, shard: shard, mayReturn: mayReturn)
+            return state.table.unsubscribe(subscription, shard: shard, lingers: mayReturn, now: now)
         }
     }
 

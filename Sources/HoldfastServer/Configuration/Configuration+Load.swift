@@ -283,8 +283,7 @@ extension Configuration {
 
     /// SocketShark lets an extra field overwrite the envelope (socketshark.md §3.3, a bug); here it is refused.
     private static let reservedFields: Set<String> = [
-        "event", "status", "error", "code", "data", "subscription", "id", "offset", "position", "since", "recovered",
-        "received_at", "sent_at", "published_at", "queue_size",
+        "event", "status", "error", "data", "subscription", "received_at", "sent_at", "published_at", "queue_size",
     ]
 }
 

@@ -61,11 +61,17 @@ extension Session {
     }
 
     /// A time has come that ``Subscription/nextAlarm`` gave.
-    func alarmFired(_ subscription: Subscription, now: Instant) {
-        let released = subscription.filter?.release(now: now) ?? []
-        if !released.isEmpty {
-            let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
-            for publication in released { self.deliver(publication, subscription, sentAt: sentAt, now: now) }
+    /// - Parameter encodings: of publications that others were sent at the same moment.
+    func alarmFired(_ subscription: Subscription, now: Instant, _ encodings: inout [ObjectIdentifier: Encodings]) {
+        for publication in subscription.filter?.release(now: now) ?? [] {
+            let key = ObjectIdentifier(publication)
+            if encodings[key] == nil {
+                encodings[key] = Encodings(
+                    publication, sentAt: Timestamp.text(microseconds: WallClock.microseconds()))
+            }
+            guard var shared = encodings[key] else { continue }
+            self.send(&shared, subscription, now: now)
+            encodings[key] = shared
         }
         if let time = subscription.duties?.renewAt, time <= now {
             subscription.duties?.renewAt = nil

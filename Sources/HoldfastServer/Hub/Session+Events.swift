@@ -146,9 +146,15 @@ extension Session {
         return self.extras(of: event, service)
     }
 
+    /// What these say belongs to the native protocol: native clients cannot give extra fields of these names.
+    private static let nativeMembers: Set<String> = [
+        "id", "since", "code", "limit", "actual", "position", "recovered", "offset", "after",
+    ]
+
     func extras(of event: ClientEvent, _ service: ServiceRules) -> [JSONObject.Member] {
         service.settings.extraFields.compactMap { field in
-            event.object[field].map { value in
+            if self.dialect == .native, Self.nativeMembers.contains(field) { return nil }
+            return event.object[field].map { value in
                 // A copy: the value must not keep the network's buffer alive for as long as the subscription lives.
                 JSONObject.Member(name: field, value: value.copied())
             }

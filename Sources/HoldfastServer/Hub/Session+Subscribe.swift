@@ -73,7 +73,11 @@ extension Session {
         let shard = self.shard
         let home = self.home
         let handle = self.name.handle
-        let continuation = SessionContinuation(resume: then)
+        let continuation = SessionContinuation<Result<Recovery, BrokerError>> { result in
+            // The session has moved meanwhile, and its old loop no longer wants the topic: the new one does.
+            guard case .failure = result, self.shard !== shard else { return then(result) }
+            self.askBroker(subscription, since: since, then: then)
+        }
         self.shard.broker.subscribe(
             subscription.name, shard: shard.index, since: since, history: subscription.service.history
         ) { result in

@@ -92,16 +92,18 @@ final class Session {
         self.send(EncodedEvent(json, isCounted: isCounted), now: .now)
     }
 
-    /// Sends a publication that has passed the subscription's filters, encoded for this session alone.
-    func deliver(_ publication: Publication, _ subscription: Subscription, sentAt: String, now: Instant) {
+    /// Sends a publication that has passed the subscription's filters.
+    func send(_ encodings: inout Encodings, _ subscription: Subscription, now: Instant) {
         switch self.dialect {
         case .native: self.shard.metrics.nativeDeliveries += 1
         case .plain: self.shard.metrics.plainDeliveries += 1
         }
-        let place = subscription.place(of: publication)
-        self.send(
-            publication.encoded(self.dialect, sentAt: sentAt, extras: subscription.extras, place: place), now: now
-        )
+        let place = subscription.place(of: encodings.publication)
+        let event =
+            subscription.extras.isEmpty
+            ? encodings.event(self.dialect, place)
+            : encodings.event(self.dialect, place, extras: subscription.extras)
+        self.send(event, now: now)
     }
 
     /// More waits for the session than may.
@@ -153,7 +155,8 @@ final class Session {
                 continue
             }
             guard publication.sequence > subscription.seen else { continue }
-            self.shard.deliverAlone(publication, subscription, self, now: now, sentAt: sentAt)
+            var encodings = Encodings(publication, sentAt: sentAt)
+            self.shard.deliver(&encodings, subscription, self, now: now)
             guard self.transport != nil else { return }
         }
     }

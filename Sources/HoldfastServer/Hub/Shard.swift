@@ -112,7 +112,11 @@ final class Shard: @unchecked Sendable {
     private func alarmsFired() {
         // The clock's fractions of a microsecond must not make an alarm look as if it were not due.
         let now = max(.now, self.alarms.next ?? .now)
-        for subscription in self.alarms.due(now) { subscription.session?.alarmFired(subscription, now: now) }
+        // A throttled publication becomes due for many at once.
+        var released: [ObjectIdentifier: Encodings] = [:]
+        for subscription in self.alarms.due(now) {
+            subscription.session?.alarmFired(subscription, now: now, &released)
+        }
         self.planAlarms()
     }
 
@@ -218,7 +222,9 @@ final class Shard: @unchecked Sendable {
         self.setAlarm(subscription)
         guard subscription.topic.subscribers.isEmpty else { return }
         self.topics[subscription.topic.name] = nil
-        self.broker.unsubscribe(subscription.topic.name, shard: self.index)
+        self.broker.unsubscribe(
+            subscription.topic.name, shard: self.index, mayReturn: subscription.topic.hasHadNative
+        )
     }
 
     /// The broker has no way to get a topic's publications any more: subscribers are told, instead of waiting for ever.
@@ -250,8 +256,7 @@ final class Shard: @unchecked Sendable {
     /// filters have kept something from it.
     private func deliver(_ publication: Publication, now: Instant, sentAt: String) {
         guard let topic = self.topics[publication.subscription] else { return }
-        var native: EncodedEvent?
-        var plain: EncodedEvent?
+        var encodings = Encodings(publication, sentAt: sentAt)
         // Backwards: a slow consumer that is let go here gives its place to the last one, which has been served.
         var index = topic.subscribers.count
         while index > 0 {
@@ -268,22 +273,13 @@ final class Shard: @unchecked Sendable {
             guard publication.conditions == nil, !publication.isGap, subscription.extras.isEmpty,
                 dialect == .plain || subscription.told + 1 == publication.sequence && subscription.filter == nil
             else {
-                self.deliverAlone(publication, subscription, session, now: now, sentAt: sentAt)
+                self.deliver(&encodings, subscription, session, now: now)
                 continue
             }
             subscription.seen = publication.sequence
             subscription.told = publication.sequence
-            let event: EncodedEvent
-            if dialect == .native {
-                self.metrics.nativeDeliveries += 1
-                event = native ?? publication.encoded(.native, sentAt: sentAt)
-                native = event
-            } else {
-                self.metrics.plainDeliveries += 1
-                event = plain ?? publication.encoded(.plain, sentAt: sentAt)
-                plain = event
-            }
-            session.send(event, now: now)
+            if dialect == .native { self.metrics.nativeDeliveries += 1 } else { self.metrics.plainDeliveries += 1 }
+            session.send(encodings.event(dialect), now: now)
         }
     }
 
@@ -302,19 +298,14 @@ final class Shard: @unchecked Sendable {
     }
 
     /// Hands a publication to one subscriber, if its filters let it pass.
-    func deliverAlone(
-        _ publication: Publication,
-        _ subscription: Subscription,
-        _ session: Session,
-        now: Instant,
-        sentAt: String
-    ) {
+    func deliver(_ encodings: inout Encodings, _ subscription: Subscription, _ session: Session, now: Instant) {
+        let publication = encodings.publication
         subscription.seen = publication.sequence
         if publication.isGap {
             subscription.told = publication.sequence
             guard session.dialect == .native else { return }
             self.metrics.gaps += 1
-            return session.send(publication.encoded(.native, sentAt: sentAt), now: now)
+            return session.send(encodings.event(.native), now: now)
         }
         if let conditions = publication.conditions {
             switch subscription.admit(publication, conditions, now: now) {
@@ -327,7 +318,7 @@ final class Shard: @unchecked Sendable {
                 return self.setAlarm(subscription)
             }
         }
-        session.deliver(publication, subscription, sentAt: sentAt, now: now)
+        session.send(&encodings, subscription, now: now)
     }
 
     // MARK: Writing
@@ -391,16 +382,5 @@ final class Shard: @unchecked Sendable {
             metrics.outboxBytes += session.core.outbox.keptBytes
         }
         return metrics
-    }
-}
-
-extension Publication {
-    func encoded(
-        _ dialect: Dialect,
-        sentAt: String,
-        extras: [JSONObject.Member] = [],
-        place: Place = .own
-    ) -> EncodedEvent {
-        EncodedEvent(self.event(dialect: dialect, sentAt: sentAt, extras: extras, place: place), isCounted: true)
     }
 }

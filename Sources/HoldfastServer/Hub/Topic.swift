@@ -7,6 +7,8 @@ import HoldfastProtocol
 final class Topic {
     let name: String
     private(set) var subscribers: ContiguousArray<Subscription> = []
+    /// Whether a subscriber could come back and ask for what it missed, which plain clients cannot.
+    private(set) var hasHadNative = false
 
     init(name: String) {
         self.name = name
@@ -14,6 +16,8 @@ final class Topic {
 
     func add(_ subscription: Subscription) {
         subscription.index = self.subscribers.count
+        // A place without a session is held for one that moves, which only native ones do.
+        if subscription.session?.dialect != .plain { self.hasHadNative = true }
         self.subscribers.append(subscription)
     }
 
@@ -108,7 +112,10 @@ final class Subscription {
 
     /// What a native client is told of the place of a publication that is about to be sent.
     func place(of publication: Publication) -> Publication.Place {
-        guard publication.position != nil else { return .own }
+        guard publication.position != nil else {
+            self.told = self.seen
+            return .own
+        }
         // While an older one is held back, the client's position must not pass it.
         guard (self.filter?.heldCount ?? 0) == 0 else { return .none }
         // A gap was told that lies behind it.

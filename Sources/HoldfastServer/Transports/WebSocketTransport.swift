@@ -144,7 +144,10 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         case .ping(let payload): self.answerPing(payload)
         case .pong(let payload):
             let bits = payload.readableBytes == 4 ? payload.getInteger(at: payload.readerIndex, as: UInt32.self) : nil
-            if let time = self.liveness.receivedPong(bits, now: .now) { self.session?.roundTrips.answered(after: time) }
+            guard let time = self.liveness.receivedPong(bits, now: .now) else { break }
+            self.session?.roundTrips.answered(after: time)
+            // The next Ping may be due before the answer to this one was.
+            self.shard.setTimer(self)
         case .close(let code, let reason):
             self.answerClose(code, reason: reason)
         }

@@ -327,10 +327,13 @@ def read_authentication(methods, result):
             take(settings, where, "validation_url", a_url, section)
             take(settings, where, "auth_fields", some_names, section)
             ignored(settings, where, ["validation_url", "auth_fields"])
-            if section.get("validation_url") and section.get("auth_fields"):
-                result["authentication"] = {"ticket": section}
-            else:
-                note(where, "needs validation_url and at least one of auth_fields; left out, so nobody can authenticate.")
+            if "validation_url" not in section or "auth_fields" not in section:
+                note(where, "needs validation_url and auth_fields; left out, so nobody can authenticate.")
+                continue
+            if not section["auth_fields"]:
+                note(where + ".auth_fields", "is empty, so that nobody can be authenticated, here as in SocketShark: a good ticket "
+                     "is answered with ok, and changes nothing. Name what identifies a client.")
+            result["authentication"] = {"ticket": section}
 
 
 def read_service(name, service):

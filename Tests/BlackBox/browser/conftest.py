@@ -11,7 +11,8 @@ from typing import Any, TypeGuard
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-sys.path.insert(1, str(pathlib.Path(__file__).parent.parent / "proxies"))
+for number, folder in enumerate(("proxies", "socketshark", "."), 1):
+    sys.path.insert(number, str((pathlib.Path(__file__).parent.parent / folder).resolve()))
 
 import measured  # noqa: E402
 import side_by_side  # noqa: E402

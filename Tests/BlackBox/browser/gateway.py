@@ -34,8 +34,9 @@ def binary() -> str:
 class Gateway:
     """`holdfast demo` or `holdfast serve`, on a port that it took itself."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, key: str | None) -> None:
         self._process = process
+        self._key = key
         self.output: collections.deque[str] = collections.deque(maxlen=OUTPUT_LINES)
         self.port = 0
         self._ready = asyncio.Event()
@@ -56,6 +57,8 @@ class Gateway:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HTTP_TIMEOUT)
         try:
             headers = {} if body is None else {"Content-Type": "application/json"}
+            if self._key is not None:
+                headers["Authorization"] = f"Bearer {self._key}"
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             text = response.read().decode()
@@ -118,8 +121,8 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(*arguments: str) -> AsyncIterator[Gateway]:
-    """Runs `holdfast ARGUMENTS` for the length of a block; it must still run at its end."""
+async def running(*arguments: str, key: str | None = None) -> AsyncIterator[Gateway]:
+    """Runs `holdfast ARGUMENTS` for the length of a block; it must still run at its end. `key` opens its server API."""
     guard = shutil.which("setpriv")
     command = [guard, "--pdeathsig", "KILL", "--", binary()] if guard else [binary()]
     process = await asyncio.create_subprocess_exec(
@@ -130,7 +133,7 @@ async def running(*arguments: str) -> AsyncIterator[Gateway]:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    gateway = Gateway(process)
+    gateway = Gateway(process, key)
     try:
         await gateway._wait_until_ready()
         yield gateway

@@ -38,10 +38,15 @@ window.ready = true;
 """
 
 
+def page_for(gateway: str) -> bytes:
+    """`gateway`: its origin, or the path below which the page's own origin has it."""
+    return PAGE.replace("GATEWAY", gateway).encode()
+
+
 @contextlib.contextmanager
 def site(gateway_origin: str) -> Iterator[str]:
     """Serves the page for the length of a block and gives its address."""
-    body = PAGE.replace("GATEWAY", gateway_origin).encode()
+    body = page_for(gateway_origin)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from certificates import certificate
 from fake_service import ok
 from holdfast_process import eventually, run
+from native import Native
 from redis_server import RedisServer, free_port
 from settings import lines, write
 from shark import Shark, configured, error_reply, message, ok_reply, redis_section, subscribe, unsubscribe
@@ -70,10 +71,10 @@ def test_many_channels_at_once(simple):
     simple.wait_for_subscribers(names[-1], 0)
 
 
-def test_a_channel_lingers(serve):
-    """Ours: it stays subscribed for a while after its last subscriber has left, so that who returns has missed nothing."""
+def test_a_channel_lingers_for_those_who_may_ask_what_they_missed(serve):
+    """Ours: it stays subscribed for a while after its last subscriber has left."""
     shark = serve(SIMPLE, redis={"linger": 1.5})
-    with shark.client() as client:
+    with Native.opened("websocket", shark.port) as client:
         client.subscribe(NAME)
         assert client.ask(unsubscribe(NAME))["status"] == "ok"
         left = time.monotonic()
@@ -83,16 +84,28 @@ def test_a_channel_lingers(serve):
         assert time.monotonic() - left >= 1.4
 
 
-def test_whoever_returns_in_time_keeps_the_channel(serve):
-    shark = serve(SIMPLE, redis={"linger": 1})
+def test_a_channel_of_plain_clients_goes_at_once(serve):
+    """They have no positions: nothing could be recovered from what is kept."""
+    shark = serve(SIMPLE, redis={"linger": 60})
     with shark.client() as client:
         client.subscribe(NAME)
         client.ask(unsubscribe(NAME))
+        shark.wait_for_subscribers(NAME, 0)
+
+
+def test_whoever_returns_in_time_keeps_the_channel(serve):
+    shark = serve(SIMPLE, redis={"linger": 1})
+    with Native.opened("websocket", shark.port) as client:
+        position = client.subscribe(NAME)["position"]
+        client.ask(unsubscribe(NAME))
         shark.publish(NAME, "missed")
-        client.subscribe(NAME)
-        assert client.is_quiet_for(2)
+        assert client.subscribe(NAME, since=position)["recovered"] is True
+        assert client.data(1) == ["missed"]
+        with shark.client() as other:
+            assert other.is_quiet_for(2)
         assert shark.subscribers(NAME) == 1
-        shark.expect_no_push(client, NAME)
+        shark.publish(NAME, "live")
+        assert client.data(1) == ["live"]
 
 
 def test_the_database_is_selected(serve, own_redis):
