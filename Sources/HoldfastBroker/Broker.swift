@@ -10,7 +10,7 @@ public struct HistorySettings: Sendable, Hashable {
     /// Most bytes, counted with what surrounds each publication in memory; the newest one stays whatever its size.
     public var bytes: Int
 
-    public init(size: Int, ttl: Double, bytes: Int = 8 << 20) {
+    public init(size: Int, ttl: Double, bytes: Int = 16 << 20) {
         self.size = size
         self.ttl = ttl
         self.bytes = bytes

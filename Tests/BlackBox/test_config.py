@@ -89,8 +89,9 @@ WRONG_VALUES = {
     "a million threads": ("threads: 1000000\n", "threads", 1),
     "a doubled key": ("session_ttl: 5\nsession_ttl: 6\n", "session_ttl", 2),
     "a short API key": ("api:\n  key: short\n", "key", 2),
-    "what SocketShark has and Holdfast has not": ("services:\n  books:\n    authorizer: http://x\n", "authorizer", 3),
-    "an extra field of the protocol": ("services:\n  books:\n    extra_fields: [offset]\n", "offset", 3),
+    "what SocketShark has and Holdfast has not": ("log:\n  trace_level: DEBUG\n", "trace_level", 2),
+    "a callback that is no address": ("services:\n  books:\n    authorizer: nowhere\n", "authorizer", 3),
+    "an extra field of the protocol": ("services:\n  books:\n    extra_fields: [sent_at]\n", "sent_at", 3),
 }
 
 

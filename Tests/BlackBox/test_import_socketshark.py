@@ -313,14 +313,23 @@ def test_names_that_socketshark_ignores(tmp_path):
 
 
 def test_extra_fields_that_would_overwrite_the_envelope(tmp_path):
-    reserved = ["event", "status", "error", "code", "data", "subscription", "id", "offset", "position", "since", "recovered",
-                "received_at", "sent_at", "published_at", "queue_size"]
+    reserved = ["event", "status", "error", "data", "subscription", "received_at", "sent_at", "published_at", "queue_size"]
     done = convert(tmp_path, f"SERVICES = {{'a': {{'extra_fields': {['x', *reserved, 'y']}, 'filter_fields': ['status']}}}}")
     assert tree(done)["services"]["a"] == {"extra_fields": ["x", "y"], "filter_fields": ["status"]}
     lines = [line for line in done.stderr.splitlines() if "SERVICES.a.extra_fields" in line]
     assert len(lines) == len(reserved)
     assert all(f'"{name}"' in line and "Rename" in line for name, line in zip(reserved, lines))
     assert [line for line in lines if "filter field" in line] == [lines[1]]
+
+
+def test_extra_fields_that_the_new_client_cannot_give_are_written_and_told(tmp_path):
+    names = ["id", "since", "code", "limit", "actual", "position", "recovered", "offset", "after"]
+    done = convert(tmp_path, f"SERVICES = {{'a': {{'extra_fields': {['x', *names]}}}}}", "--output", "holdfast.yml")
+    assert read((tmp_path / "holdfast.yml").read_text())["services"]["a"] == {"extra_fields": ["x", *names]}
+    lines = [line for line in done.stderr.splitlines() if "SERVICES.a.extra_fields" in line]
+    assert len(lines) == len(names) and all(f'"{name}"' in line for name, line in zip(names, lines))
+    checked = command(tmp_path, "check", "holdfast.yml")
+    assert checked.returncode == 0, checked
 
 
 @pytest.mark.parametrize("value", ["None", "''", "lambda: 1", "['http://x/']", "object()"])

@@ -23,8 +23,9 @@ import traceback
 KNOWN = ["BACKEND", "LOG", "METRICS", "WS_HOST", "WS_PORT", "WS_SSL", "WS_PING", "HTTP", "REDIS", "REDIS_ALT",
          "AUTHENTICATION", "SERVICES"]
 # They would overwrite the envelope of replies and messages.
-RESERVED = ["event", "status", "error", "code", "data", "subscription", "id", "offset", "position", "since", "recovered",
-            "received_at", "sent_at", "published_at", "queue_size"]
+RESERVED = ["event", "status", "error", "data", "subscription", "received_at", "sent_at", "published_at", "queue_size"]
+# What these say to the new client belongs to its protocol.
+NATIVE = ["id", "since", "code", "limit", "actual", "position", "recovered", "offset", "after"]
 LEVELS = {"DEBUG": "debug", "INFO": "info", "WARN": "warning", "WARNING": "warning", "ERROR": "error",
           "CRITICAL": "critical", "FATAL": "critical", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 # Callbacks without which SocketShark refuses a subscribe. Where one cannot be carried over, neither is its service:
@@ -360,6 +361,9 @@ def read_service(name, service):
             note(where + ".extra_fields", "\"%s\" is left out, since it would overwrite a member of the protocol. Rename it in "
                  "clients and callbacks.%s" % (field, " It is also a filter field: until then it is compared with what "
                                                "authentication gave." if field in section.get("filter_fields", []) else ""))
+        elif field in NATIVE:
+            note(where + ".extra_fields", "\"%s\" is for SocketShark's clients only: the new client has a use of its own for it. "
+                 "Nothing to do until clients change." % field)
     if "extra_fields" in section:
         section["extra_fields"] = [field for field in section["extra_fields"] if field not in RESERVED]
     return section

@@ -86,8 +86,8 @@ async def test_the_example_works_as_its_readme_says(browser):
         await page.evaluate("element('note').click()")
         [reply] = await until_heard(1, event="message", status="ok")
         assert (reply["subscription"], reply["data"]) == (TOPIC, {"noted": "called back", "by": "alice"})
-        await say(event="ping", data=7)
-        await until_heard(1, event="pong", data=7)
+        await say(event="ping", data="seven")
+        await until_heard(1, event="pong", data="seven")
         await say(event="subscribe", subscription="calls.bob")
         await until_heard(1, event="subscribe", status="error", error="Not your calls.", subscription="calls.bob")
         await page.screenshot(measured.folder() / f"socketshark-{browser}-page.png")
@@ -221,7 +221,8 @@ async def test_a_ticket_a_snapshot_and_answers(browser, way):
         assert (reply["data"], reply["recovered"]) == (SNAPSHOT, None)
         assert back.service.bodies("/ticket") == [{"ticket": "ticket-of-alice"}]
         assert back.service.bodies("/authorizer") == [{"subscription": TOPIC, "user_id": "alice"}]
-        assert await page.evaluate("asked") == 1
+        # For each attempt; the first one of a stream is the WebSocket that does not get through.
+        assert await page.evaluate("asked") == (2 if way == "stream" else 1)
 
         for number in range(1, 41):
             assert back.publish(TOPIC, number) == 1
@@ -262,8 +263,8 @@ async def test_a_ticket_that_is_worth_nothing_is_told(browser, way):
         back.service.always("/ticket", refused("No such ticket."))
         refusal = await page.evaluate("failure(client.subscribe('calls.alice').ready())")
         assert (refusal["code"], refusal["message"]) == ("authentication_required", "Authentication required.")
-        [error] = await told(page, "error")
-        assert (error["code"], error["message"]) == ("authentication_failed", "No such ticket.")
+        errors = [(error["code"], error["message"]) for error in await told(page, "error")]
+        assert errors == [("authentication_failed", "No such ticket."), ("authentication_required", "Authentication required.")]
         assert back.service.requests("/ticket") and await page.evaluate("client.state") == "connected"
 
 
@@ -338,7 +339,8 @@ async def test_filters_leave_no_false_gap(browser, way):
         await require_expected()
         assert await first.evaluate("client.stats().session") not in sessions.values()
         assert await second.evaluate("client.stats().session") == sessions["bob"]
-        assert await first.evaluate("asked") == 2, "a ticket for each attempt"
+        assert await first.evaluate("asked") == (3 if way == "stream" else 2), "a ticket for each attempt"
+        assert back.service.bodies("/ticket").count({"ticket": "ticket-of-alice"}) == 2, "and none is sent twice"
         for page in pages.values():
             assert await page.evaluate("client.stats().transport") == way
             assert page.page_errors == []
