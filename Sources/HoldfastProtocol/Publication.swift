@@ -56,12 +56,12 @@ public final class Publication: Sendable {
 
     /// The event as a client gets it. Shared by all sessions of the dialect that have no extra fields and the same place.
     /// - Parameters:
-    ///   - sentAt: ISO 8601, for the plain dialect.
+    ///   - sentAt: ISO 8601, for the plain dialect; `nil` leaves out all times and `queue_size`, which SocketShark 0.5.0 had not.
     ///   - extras: the subscription's extra fields (socketshark.md §3.3).
     ///   - place: for the native dialect.
     public func event(
         dialect: Dialect,
-        sentAt: String,
+        sentAt: String?,
         extras: [JSONObject.Member] = [],
         place: Place = .own
     ) -> ByteBuffer {
@@ -94,12 +94,16 @@ public final class Publication: Sendable {
                 for extra in extras { json.member(extra.name, extra.value) }
             case .plain:
                 json.member("data", raw: self.data)
-                if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
-                json.member("received_at", self.receivedAt)
-                // The gateway hands publications over without a queue of its own per broker connection.
-                json.member("queue_size", 0)
-                for extra in extras { json.member(extra.name, extra.value) }
-                json.member("sent_at", sentAt)
+                if let sentAt {
+                    if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
+                    json.member("received_at", self.receivedAt)
+                    // The gateway hands publications over without a queue of its own per broker connection.
+                    json.member("queue_size", 0)
+                    for extra in extras { json.member(extra.name, extra.value) }
+                    json.member("sent_at", sentAt)
+                } else {
+                    for extra in extras { json.member(extra.name, extra.value) }
+                }
             }
         }
         return writer.buffer

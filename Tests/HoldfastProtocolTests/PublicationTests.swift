@@ -41,6 +41,15 @@ import Testing
         )
     }
 
+    /// As SocketShark 0.5.0 has it.
+    @Test func plainWithoutTimes() {
+        let publication = self.publication(publishedAt: "PUB")
+        #expect(
+            String(buffer: publication.event(dialect: .plain, sentAt: nil))
+                == #"{"event":"message","subscription":"calls.call_1","data":{"n": 1.0}}"#
+        )
+    }
+
     @Test func extras() throws {
         let extras = [
             JSONObject.Member(name: "zeta", value: try JSONValue(parsing: ByteBuffer(string: "[1, 2]"))),

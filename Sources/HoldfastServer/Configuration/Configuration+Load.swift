@@ -83,6 +83,7 @@ extension Configuration {
             }
             reader.number("timeout", &self.ping.timeout, in: 0.05...3600)
         }
+        reader.boolean("push_times", &self.pushTimes)
         reader.integer("threads", &self.threads, in: 0...1024)
         if let prefix = reader.string("prefix") {
             self.prefix = prefix

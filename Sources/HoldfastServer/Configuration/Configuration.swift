@@ -22,6 +22,8 @@ public struct Configuration: Sendable, Equatable {
     public var sessionDigits: [UInt8] = []
     public var log = Log()
     public var ping = Ping()
+    /// Whether plain clients' messages have times and `queue_size`, as SocketShark's after 0.5.0.
+    public var pushTimes = true
     public var heartbeat = ServerEvent.HeartbeatAdvice()
     /// How long a native session waits for its client after its transport is gone.
     public var sessionTTL = 60.0

@@ -4,13 +4,13 @@ import HoldfastProtocol
 struct Encodings {
     let publication: Publication
     /// For the plain dialect.
-    let sentAt: String
+    private let sentAt: String?
     private var plain: EncodedEvent?
     private var native: EncodedEvent?
     /// What filters have kept from some sessions makes more than one form; most share one.
     private var others: [Publication.Place: EncodedEvent] = [:]
 
-    init(_ publication: Publication, sentAt: String) {
+    init(_ publication: Publication, sentAt: String?) {
         self.publication = publication
         self.sentAt = sentAt
     }

@@ -65,11 +65,7 @@ extension Session {
     func alarmFired(_ subscription: Subscription, now: Instant, _ encodings: inout [ObjectIdentifier: Encodings]) {
         for publication in subscription.filter?.release(now: now) ?? [] {
             let key = ObjectIdentifier(publication)
-            if encodings[key] == nil {
-                encodings[key] = Encodings(
-                    publication, sentAt: Timestamp.text(microseconds: WallClock.microseconds()))
-            }
-            guard var shared = encodings[key] else { continue }
+            var shared = encodings[key] ?? Encodings(publication, sentAt: self.shard.sentAt)
             self.send(&shared, subscription, now: now)
             encodings[key] = shared
         }

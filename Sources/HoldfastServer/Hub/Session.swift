@@ -146,7 +146,7 @@ final class Session {
     /// consumer, and a client that reads is none.
     private func catchUp() {
         let now = Instant.now
-        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
+        let sentAt = self.shard.sentAt
         while let subscription = self.catchingUp.first, self.queue.bytes < SessionTransport.writeBytes {
             guard subscription.session === self, let publication = subscription.waiting?.popFirst() else {
                 subscription.waiting = nil

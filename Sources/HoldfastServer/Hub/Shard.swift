@@ -18,6 +18,7 @@ final class Shard: @unchecked Sendable {
     let logger: Logger
     let broker: any Broker
     let isEcho: Bool
+    private let showsTimes: Bool
     let mailbox: Mailbox
 
     private(set) var sessions: [SessionName.Handle: Session] = [:]
@@ -48,6 +49,7 @@ final class Shard: @unchecked Sendable {
         self.logger = gateway.logger
         self.broker = gateway.broker
         self.isEcho = gateway.configuration.isEcho
+        self.showsTimes = gateway.configuration.pushTimes
         self.mailbox = Mailbox(loop: loop)
         self.wheel = TimerWheel(now: .now)
     }
@@ -248,13 +250,16 @@ final class Shard: @unchecked Sendable {
         let publications = self.mailbox.take()
         guard !publications.isEmpty else { return }
         let now = Instant.now
-        let sentAt = Timestamp.text(microseconds: WallClock.microseconds())
+        let sentAt = self.sentAt
         for publication in publications { self.deliver(publication, now: now, sentAt: sentAt) }
     }
 
+    /// What plain clients are told as the time of writing; `nil` if they are told no times.
+    var sentAt: String? { self.showsTimes ? Timestamp.text(microseconds: WallClock.microseconds()) : nil }
+
     /// Hands a publication to each subscriber of this loop. Encoded once per dialect, unless a subscription has extra fields or
     /// filters have kept something from it.
-    private func deliver(_ publication: Publication, now: Instant, sentAt: String) {
+    private func deliver(_ publication: Publication, now: Instant, sentAt: String?) {
         guard let topic = self.topics[publication.subscription] else { return }
         var encodings = Encodings(publication, sentAt: sentAt)
         // Backwards: a slow consumer that is let go here gives its place to the last one, which has been served.

@@ -159,3 +159,12 @@ def test_published_at_is_passed_on(shark, client, given, expected):
 def test_an_unreadable_published_at_is_left_out(shark, client, given):
     shark.publish(NAME, 1, published_at=given)
     assert client.push() == message(NAME, 1)
+
+
+def test_times_can_be_left_out(serve):
+    """As SocketShark 0.5.0 sends messages."""
+    shark = serve({"simple": {"require_authentication": False, "extra_fields": ["x"]}}, push_times=False)
+    with shark.client() as client:
+        client.subscribe(NAME, x=1)
+        shark.publish(NAME, 2, published_at="2026-04-21T10:00:00Z")
+        assert client.next_event() == {"event": "message", "subscription": NAME, "data": 2, "x": 1}
