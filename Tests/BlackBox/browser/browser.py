@@ -52,6 +52,8 @@ class Browser:
         #: Pages by their names in the protocol; only the browser's first one has this.
         self._pages: dict[str, Browser] = {}
         self._first = beside or self
+        #: Windows are opened one after the other.
+        self._opening = asyncio.Lock()
         if beside is None:
             self._channel = Channel(self._dispatch)
             self._profile = pathlib.Path(tempfile.mkdtemp(prefix=f"holdfast-{self.name}-"))
@@ -120,7 +122,8 @@ class Browser:
     async def window(self) -> AsyncIterator[Browser]:
         """Another window for the length of a block. It is visible, like the first, and has a console of its own."""
         other = type(self)(beside=self._first)
-        await other._attach_to_new_window()
+        async with self._first._opening:
+            await other._attach_to_new_window()
         try:
             yield other
         finally:

@@ -13,7 +13,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import faults
@@ -21,6 +21,7 @@ import real
 from drivers import Browser, launch
 from gateway import Gateway, running, until
 from judge import require_exactly_once
+from shared import Shared
 
 #: Numbered events per second: what faults.md prescribes, one every 200 ms.
 RATE = 5
@@ -232,44 +233,19 @@ class House:
     browser: Browser
     gateway: Gateway
     ticker: Ticker
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Houses:
-    """One house for each browser, while anybody is in it."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._open: dict[str, tuple[House, contextlib.AsyncExitStack]] = {}
-        self._guests: dict[str, int] = {}
-
-    @contextlib.asynccontextmanager
-    async def of(self, browser: str) -> AsyncIterator[House]:
-        lock = self._locks.setdefault(browser, asyncio.Lock())
-        async with lock:
-            if browser not in self._open:
-                self._open[browser] = await self._build(browser)
-            self._guests[browser] = self._guests.get(browser, 0) + 1
-        house, stack = self._open[browser]
+@contextlib.asynccontextmanager
+async def house_with(browser: str) -> AsyncIterator[House]:
+    async with running("serve", "--dev", "--port", "0") as gateway, launch(browser) as started:
+        ticker = Ticker(gateway.port)
         try:
-            yield house
+            yield House(started, gateway, ticker)
         finally:
-            async with lock:
-                self._guests[browser] -= 1
-                if not self._guests[browser]:
-                    del self._open[browser]
-                    await stack.aclose()
-
-    async def _build(self, browser: str) -> tuple[House, contextlib.AsyncExitStack]:
-        async with contextlib.AsyncExitStack() as stack:
-            gateway = await stack.enter_async_context(running("serve", "--dev", "--port", "0"))
-            started = await stack.enter_async_context(launch(browser))
-            ticker = Ticker(gateway.port)
-            stack.push_async_callback(ticker.stop)
-            return House(started, gateway, ticker), stack.pop_all()
+            await ticker.stop()
 
 
-houses = Houses()
+houses = Shared(house_with)
 beginning = asyncio.Semaphore(BEGINNING_AT_ONCE)
 _topics = itertools.count(1)
 
@@ -359,18 +335,12 @@ class Run:
 @contextlib.asynccontextmanager
 async def on_page(browser: str, kind: Kind) -> AsyncIterator[Run]:
     """A window with the page, loaded through a proxy of its own; the client has not begun yet."""
-    async with houses.of(browser) as house, kind.open(house.gateway.port) as proxy:
-        async with house.opening:
-            window = house.browser.window()
-            page = await window.__aenter__()
+    async with houses.of(browser) as house, kind.open(house.gateway.port) as proxy, house.browser.window() as page:
+        run = Run(house, page, proxy)
         try:
-            run = Run(house, page, proxy)
-            try:
-                await run.load()
-                yield run
-                assert page.page_errors == []
-            except Exception as error:
-                error.add_note(await run.evidence())
-                raise
-        finally:
-            await window.__aexit__(None, None, None)
+            await run.load()
+            yield run
+            assert page.page_errors == []
+        except Exception as error:
+            error.add_note(await run.evidence())
+            raise

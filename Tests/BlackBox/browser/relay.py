@@ -85,7 +85,7 @@ class Relay:
 async def relay_to(port: int, host: str = "127.0.0.1") -> AsyncIterator[Relay]:
     """A line to there, for the length of a block."""
     relay = Relay(port, host)
-    server = await asyncio.start_server(relay._accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(relay._accept, host, 0)
     relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay

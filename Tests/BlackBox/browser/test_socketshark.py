@@ -12,12 +12,13 @@ import faults
 import lines
 import measured
 from backend import Backend, backend, example
-from drivers import Browser, launch
+from drivers import Browser
 from fake_service import Request, ok, refused
 from gateway import Gateway, until
 from judge import require_exactly_once
 from ladder import own_host
 from relay import Relay, relay_to
+from shared import window_of
 from site_of_another_origin import page_for
 
 #: How long anything may take that needs no more than a few round trips on a busy machine.
@@ -48,7 +49,7 @@ async def until_not_ready(gateway: Gateway) -> None:
 
 async def test_the_example_works_as_its_readme_says(browser):
     """Nothing on the page is Holdfast's, and its configuration is SocketShark's."""
-    async with example() as shown, launch(browser) as page:
+    async with example() as shown, window_of(browser) as page:
         await lines.watch(page)
 
         async def heard(**members) -> list[dict]:
@@ -192,9 +193,11 @@ async def subscribe(page: Browser, topic: str = TOPIC) -> dict:
 
 
 @contextlib.asynccontextmanager
-async def signed_in(browser: str, way: str, *callbacks: str, user: str = "alice", **configuration) -> AsyncIterator[tuple[Browser, Backend]]:
+async def signed_in(
+    browser: str, way: str, *callbacks: str, user: str = "alice", **configuration
+) -> AsyncIterator[tuple[Browser, Backend]]:
     """A page whose client has signed in and not yet subscribed."""
-    async with backend(*callbacks, **configuration) as back, before(back, way) as address, launch(browser) as page:
+    async with backend(*callbacks, **configuration) as back, before(back, way) as address, window_of(browser) as page:
         await load(page, address)
         await sign_in(page, user, way)
         yield page, back
@@ -307,7 +310,7 @@ async def test_a_revocation_is_told_to_the_app(browser, way):
 async def test_filters_leave_no_false_gap(browser, way):
     """Two users, one topic. Each gets its own messages and those for all, also what came while its session was lost."""
     topic, users = "calls.team", ("alice", "bob")
-    async with backend() as back, before(back, way) as address, launch(browser) as first, first.window() as second:
+    async with backend() as back, before(back, way) as address, window_of(browser) as first, window_of(browser) as second:
         pages = dict(zip(users, (first, second), strict=True))
         sessions = {}
         for user, page in pages.items():
@@ -414,11 +417,11 @@ async def waiting_for_a_call(browser: str, **configuration) -> AsyncIterator[Cal
     async with (
         backend("authorizer", "before_subscribe", **configuration) as back,
         before(back, "websocket") as address,
-        relay_to_address(address) as line,
-        launch(browser) as page,
+        line_to(address) as (line, far_address),
+        window_of(browser) as page,
     ):
         await lines.watch(page)
-        await load(page, f"http://127.0.0.1:{line.port}/")
+        await load(page, far_address)
         await sign_in(page, "alice")
         await subscribe(page)
         for number in range(1, 6):
@@ -429,10 +432,11 @@ async def waiting_for_a_call(browser: str, **configuration) -> AsyncIterator[Cal
 
 
 @contextlib.asynccontextmanager
-async def relay_to_address(address: str) -> AsyncIterator[Relay]:
+async def line_to(address: str) -> AsyncIterator[tuple[Relay, str]]:
+    """With its own address."""
     host, _, port = address.removeprefix("http://").rstrip("/").partition(":")
     async with relay_to(int(port), host) as relay:
-        yield relay
+        yield relay, f"http://{host}:{relay.port}/"
 
 
 @pytest.mark.parametrize("returns", ["in time", "after its session"])
