@@ -68,7 +68,8 @@ public final class Publication: Sendable {
         if self.isGap {
             return ServerEvent.gap(
                 subscription: self.subscription,
-                after: self.position.map { $0.offset - 1 },
+                // From where on is known, but not how many: no number that could be taken for one.
+                after: nil,
                 next: self.position.map { $0.offset + 1 }
             )
         }

@@ -28,6 +28,8 @@ public final class RedisBroker: Broker {
         var latencies: [Int: Double] = [:]
         var isStopped = false
         var wasConnected: [Bool]
+        /// In a row.
+        var failures: [Int]
     }
 
     private let memory: MemoryBroker
@@ -81,7 +83,8 @@ public final class RedisBroker: Broker {
                     limit: limits.idempotencyKeys,
                     ttl: Int64(limits.idempotencyTTL * 1_000_000)
                 ),
-                wasConnected: self.settings.map { _ in false }
+                wasConnected: self.settings.map { _ in false },
+                failures: self.settings.map { _ in 0 }
             )
         )
         let broker = Weak()
@@ -229,20 +232,27 @@ public final class RedisBroker: Broker {
             self.logger.info("redis connected", metadata: ["redis": "\(self.settings[link])"])
             self.change { state in
                 state.wasConnected[link] = true
+                state.failures[link] = 0
                 return state.table.up(link)
             }
         case .disconnected(let reason):
-            let (loss, outlet) = self.state.withLockedValue { state in
+            let (loss, outlet, failures) = self.state.withLockedValue { state in
+                state.failures[link] += 1
                 let wasUp = state.table.isUp(link)
                 if wasUp { state.table.down(link) }
                 let loss = wasUp ? BrokerOutlet.ConnectionLoss.lost : .neverConnected(reason: reason)
                 let isNews = !state.isStopped && (wasUp || !state.wasConnected[link])
-                return (loss, isNews ? state.outlet : nil)
+                return (loss, isNews ? state.outlet : nil, state.failures[link])
             }
-            self.logger.error(
-                loss == .lost ? "redis lost" : "could not connect to redis",
-                metadata: ["redis": "\(self.settings[link])", "reason": "\(reason)"]
-            )
+            // It is tried for as long as it takes: every power of two is said.
+            if failures & (failures - 1) == 0 {
+                self.logger.error(
+                    loss == .lost ? "redis lost" : "could not connect to redis",
+                    metadata: [
+                        "redis": "\(self.settings[link])", "reason": "\(reason)", "failures": "\(failures)",
+                    ]
+                )
+            }
             outlet?.connectionLost(loss)
         case .latency(seconds: let seconds): self.state.withLockedValue { $0.latencies[link] = seconds }
         }

@@ -206,7 +206,7 @@ extension Configuration {
     }
 
     private mutating func readRedis(_ reader: ConfigurationReader) {
-        reader.optionalSection("redis") { reader in
+        reader.optionalSection("redis", not: "redis_alt") { reader in
             var redis = Redis()
             redis.settings.read(reader)
             reader.number("linger", &redis.settings.linger, in: 0...86400)

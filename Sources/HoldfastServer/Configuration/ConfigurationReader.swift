@@ -184,9 +184,12 @@ final class ConfigurationReader {
     }
 
     /// A mapping that is there or not; one that is empty is there.
-    func optionalSection(_ key: String, _ read: (ConfigurationReader) -> Void) {
+    /// - Parameter other: a key that begins with this one, whose variables do not speak for it.
+    func optionalSection(_ key: String, not other: String? = nil, _ read: (ConfigurationReader) -> Void) {
         let prefix = self.variable(key) + "_"
-        let isInEnvironment = self.environment.keys.contains { $0.hasPrefix(prefix) }
+        let isInEnvironment = self.environment.keys.contains { name in
+            name.hasPrefix(prefix) && !(other.map { name.hasPrefix(self.variable($0) + "_") } ?? false)
+        }
         guard isInEnvironment || self.node?[key].map({ $0.null == nil }) == true else {
             return self.known.append(key)
         }

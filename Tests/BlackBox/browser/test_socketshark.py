@@ -26,6 +26,8 @@ SOON = 10
 #: After a restore: the backoff's cap, and a line that was under way may have to fail first.
 RETURN_TIMEOUT = 25
 IN_WAVES = False
+#: Windows, not browsers: there are two of those.
+AT_ONCE = 6
 
 TOPIC = "calls.alice"
 SNAPSHOT = {"state": "idle", "queue": [1.5, "é €"]}

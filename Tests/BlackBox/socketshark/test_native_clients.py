@@ -298,7 +298,8 @@ def test_a_loss_of_redis_is_told_as_a_gap(gateway, own_redis, transport):
         assert client.data(1) == ["before"]
         own_redis.restart()
         event = client.hear(timeout=30)
-        assert says(event, event="gap", subscription=NAME), event
+        # The mark has taken the place after the first message. How much is missing nobody knows.
+        assert says(event, event="gap", subscription=NAME, after=None) and isinstance(event["next"], int), event
         shark.wait_for_subscribers(NAME, 1)
         shark.publish(NAME, "after")
         assert client.data(1) == ["after"]
