@@ -20,10 +20,7 @@ extension Session {
         let (name, service) = try self.target(of: event)
         guard !service.settings.requireAuthentication || self.isAuthenticated else { throw .authenticationRequired }
         guard self.subscriptions[name.text] == nil else { throw .alreadySubscribed }
-        let limit = self.shard.limits.subscriptions
-        guard self.subscriptions.count < limit else {
-            throw .limitExceeded("The number of subscriptions", limit: limit, actual: self.subscriptions.count + 1)
-        }
+        try self.requireRoom()
         var since: Position?
         if self.dialect == .native, let value = event.object["since"], value.kind != .null {
             since = Position(value, limits: self.shard.limits.json)
@@ -43,8 +40,22 @@ extension Session {
         }
     }
 
+    private func requireRoom() throws(ProtocolError) {
+        let limit = self.shard.limits.subscriptions
+        guard self.subscriptions.count < limit else {
+            throw .limitExceeded("The number of subscriptions", limit: limit, actual: self.subscriptions.count + 1)
+        }
+    }
+
     /// From here on messages are kept for the subscription.
     private func join(_ request: Request, authorizerFields: [JSONObject.Member]) {
+        do throws(ProtocolError) {
+            // Others may have been authorized side by side with this one.
+            try self.requireRoom()
+        } catch {
+            self.refuse(request.event, error)
+            return request.done()
+        }
         let subscription = Subscription(
             topic: self.shard.topic(request.name), session: self, service: request.service, extras: request.extras
         )

@@ -46,8 +46,8 @@ class Backend:
         return self.redis.publish(prefix + subscription, json.dumps({"subscription": subscription, "data": data, **fields}))
 
     async def only_session(self) -> str:
-        """The handle of the one session that is not over."""
-        [session] = [each for each in await self.gateway.sessions() if each["state"] != "ended"]
+        """The handle of the one session that has a subscription; a line that lost a race may have left one without."""
+        [session] = [each for each in await self.gateway.sessions() if each["state"] != "ended" and each["subscription_count"]]
         return session["id"]
 
     async def lose_session(self, handle: str) -> None:

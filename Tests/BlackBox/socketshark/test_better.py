@@ -439,6 +439,19 @@ def test_11_what_waits_for_a_snapshot_is_bounded(serve, service):
         shark.expect_no_push(waiting, NAME)
 
 
+def test_19_subscriptions_that_are_authorized_side_by_side_are_bounded_too(serve, service):
+    shark = serve(books(service, "authorizer"), limits={"subscriptions": 5})
+    gate = service.hold("/authorizer")
+    with shark.client() as client:
+        for number in range(20):
+            client.send_event(subscribe(f"books.{number}"))
+        service.wait_for("/authorizer", 20)
+        gate.set()
+        replies = [client.next_event() for _ in range(20)]
+        assert sum(reply["status"] == "ok" for reply in replies) == 5
+        assert all("limit of 5" in reply["error"] for reply in replies if reply["status"] == "error")
+
+
 def test_11_keys_are_remembered_up_to_a_number(serve):
     shark = serve(SIMPLE, limits={"delivery_keys": 2})
     with shark.client() as client:
