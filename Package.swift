@@ -41,6 +41,7 @@ let package = Package(
             dependencies: [
                 "HoldfastProtocol",
                 .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: settings
         ),

@@ -208,6 +208,10 @@ public protocol Broker: Sendable {
         completion: @escaping @Sendable (Result<Recovery, BrokerError>) -> Void
     )
 
+    /// Starts delivery to one more shard of a topic that another shard has: a session with a subscription moves there.
+    /// - Returns: sequence of the topic's newest publication; those after it are handed to the sink.
+    func extend(_ subscription: String, to shard: Int) throws(BrokerError) -> UInt64
+
     /// The shard's last subscriber has left.
     /// - Parameter mayReturn: whether one of them may come back with a position, and ask for what it missed.
     func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool)

@@ -99,6 +99,10 @@ public final class MemoryBroker: Broker {
         }
     }
 
+    public func extend(_ subscription: String, to shard: Int) throws(BrokerError) -> UInt64 {
+        try self.subscribe(subscription, shard: shard, since: nil, history: .none).get().sequence
+    }
+
     public func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool) {
         let now = self.monotonic()
         self.state.withLockedValue { $0.unsubscribe(subscription, shard: shard, now: now) }

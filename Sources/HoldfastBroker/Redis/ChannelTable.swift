@@ -96,6 +96,12 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         return effects
     }
 
+    /// One more shard has a channel, and waits for nothing: what it gets is what the others get.
+    mutating func extend(_ name: String, to shard: Int) {
+        self.channels[name]?.shards.insert(shard)
+        self.channels[name]?.until = nil
+    }
+
     /// - Parameter lingers: whether the channel is kept for a time once nobody has it any more.
     mutating func unsubscribe(_ name: String, shard: Int, lingers: Bool, now: Instant) -> Effects {
         guard self.channels[name]?.shards.remove(shard) != nil else { return Effects() }

@@ -22,6 +22,8 @@ public final class RedisBroker: Broker {
         var nextWaiter = 0
         var idempotency: IdempotencyKeys
         var published: UInt64 = 0
+        /// Publications with an idempotency key that are under way, and who waits for them.
+        var underWay: [[UInt8]: [CheckedContinuation<Void, Never>]] = [:]
         var duplicates: UInt64 = 0
         var drops: [String: UInt64] = [:]
         /// Of the last PING of each connection, in seconds.
@@ -119,15 +121,59 @@ public final class RedisBroker: Broker {
     // MARK: Publishing
 
     public func publish(_ draft: PublicationDraft, history: HistorySettings) async throws -> PublishReceipt {
-        let now = self.monotonic()
-        let known = draft.idempotencyKey.flatMap { key in
-            self.state.withLockedValue { state -> PublishReceipt? in
-                let receipt = state.idempotency.receipt(draft.subscription, key, now: now)
-                if receipt != nil { state.duplicates += 1 }
+        guard let key = draft.idempotencyKey else { return try await self.send(draft) }
+        let place = Array(draft.subscription.utf8) + [0] + Array(key.utf8)
+        while true {
+            switch self.claim(place, draft.subscription, key) {
+            case .known(let receipt): return receipt
+            case .underWay: await self.waitFor(place)
+            case .free:
+                defer { self.release(place) }
+                let receipt = try await self.send(draft)
+                let now = self.monotonic()
+                self.state.withLockedValue { $0.idempotency.remember(draft.subscription, key, receipt, now: now) }
                 return receipt
             }
         }
-        if let known { return known }
+    }
+
+    private enum Claim {
+        case known(PublishReceipt)
+        /// A publisher that repeats is often one whose first try takes long.
+        case underWay
+        case free
+    }
+
+    private func claim(_ place: [UInt8], _ subscription: String, _ key: String) -> Claim {
+        let now = self.monotonic()
+        return self.state.withLockedValue { state in
+            if let receipt = state.idempotency.receipt(subscription, key, now: now) {
+                state.duplicates += 1
+                return .known(receipt)
+            }
+            guard state.underWay[place] == nil else { return .underWay }
+            state.underWay[place] = []
+            return .free
+        }
+    }
+
+    private func waitFor(_ place: [UInt8]) async {
+        await withCheckedContinuation { continuation in
+            let isOver = self.state.withLockedValue { state in
+                guard state.underWay[place] != nil else { return true }
+                state.underWay[place]?.append(continuation)
+                return false
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    private func release(_ place: [UInt8]) {
+        let waiting = self.state.withLockedValue { $0.underWay.removeValue(forKey: place) }
+        for continuation in waiting ?? [] { continuation.resume() }
+    }
+
+    private func send(_ draft: PublicationDraft) async throws -> PublishReceipt {
         do {
             _ = try await self.publisher.execute(
                 "PUBLISH", .string(self.channel(draft.subscription, link: 0)), .bytes(draft.envelope)
@@ -137,9 +183,7 @@ public final class RedisBroker: Broker {
         }
         return self.state.withLockedValue { state in
             state.published += 1
-            let receipt = PublishReceipt(id: "\(self.epoch)-p\(state.published)", position: nil)
-            if let key = draft.idempotencyKey { state.idempotency.remember(draft.subscription, key, receipt, now: now) }
-            return receipt
+            return PublishReceipt(id: "\(self.epoch)-p\(state.published)", position: nil)
         }
     }
 
@@ -176,6 +220,15 @@ public final class RedisBroker: Broker {
             }
             return state.table.subscribe(subscription, shard: shard, now: now, waiter)
         }
+    }
+
+    public func extend(_ subscription: String, to shard: Int) throws(BrokerError) -> UInt64 {
+        try self.state.withLockedValue { state in
+            Result { () throws(BrokerError) in
+                state.table.extend(subscription, to: shard)
+                return try self.memory.extend(subscription, to: shard)
+            }
+        }.get()
     }
 
     public func unsubscribe(_ subscription: String, shard: Int, mayReturn: Bool) {

@@ -10,13 +10,19 @@ public struct Lanes<Work> {
         case alone
     }
 
+    private let limit: Int
     private var running: Set<Name> = []
     private var waiting = Deque<(name: Name, work: Work)>()
 
-    public init() {}
+    /// - Parameter limit: how many names may have work under way at once.
+    public init(limit: Int = .max) {
+        self.limit = limit
+    }
 
     public var isIdle: Bool { self.running.isEmpty && self.waiting.isEmpty }
     public var waitingCount: Int { self.waiting.count }
+    /// What is under way, and what waits for it.
+    public var count: Int { self.running.count + self.waiting.count }
 
     /// - Parameter name: `nil` for work that is done alone.
     /// - Returns: whether the work may start now; if not, ``finished(_:)`` gives it back in its turn.
@@ -41,8 +47,8 @@ public struct Lanes<Work> {
                 self.running.insert(next.name)
                 self.waiting.remove(at: index)
                 started.append(next.work)
-            } else if next.name == .alone {
-                // Nothing passes it.
+            } else if next.name == .alone || self.running.count >= self.limit {
+                // Nothing passes it; or nothing more may start.
                 break
             } else {
                 index += 1
@@ -53,6 +59,7 @@ public struct Lanes<Work> {
 
     private func mayStart(_ name: Name, before index: Int) -> Bool {
         if name == .alone { return self.running.isEmpty && index == self.waiting.startIndex }
+        guard self.running.count < self.limit else { return false }
         guard !self.running.contains(name), !self.running.contains(.alone) else { return false }
         return !self.waiting[..<index].contains { $0.name == name || $0.name == .alone }
     }

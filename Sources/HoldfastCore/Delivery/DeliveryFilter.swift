@@ -1,4 +1,5 @@
 import DequeModule
+import HeapModule
 import HoldfastProtocol
 
 /// Decides for one subscription which publications its session gets, and when (socketshark.md §9): fields, order, throttle.
@@ -25,6 +26,19 @@ public struct DeliveryFilter<Item> {
         var held: (item: Item, until: Instant)?
     }
 
+    /// Something is held under a key: one entry for each.
+    private struct Due: Comparable {
+        let until: Instant
+        /// Of two that are due at once, the one that began to wait first goes first.
+        let number: UInt64
+        let key: Key
+
+        static func == (left: Due, right: Due) -> Bool { left.number == right.number }
+        static func < (left: Due, right: Due) -> Bool {
+            left.until == right.until ? left.number < right.number : left.until < right.until
+        }
+    }
+
     private typealias Key = ComparableValue?
 
     private let limit: Int
@@ -32,18 +46,18 @@ public struct DeliveryFilter<Item> {
     private var orderAges = Deque<Key>()
     private var throttles: [Key: Throttle] = [:]
     private var throttleAges = Deque<Key>()
-    public private(set) var heldCount = 0
+    private var dues = Heap<Due>()
+    private var holds: UInt64 = 0
 
     /// - Parameter limit: keys that are remembered, of each kind; beyond it the oldest are forgotten (`limits.delivery_keys`).
     public init(limit: Int) {
         self.limit = max(1, limit)
     }
 
+    public var heldCount: Int { self.dues.count }
+
     /// When the next item that is held back is due.
-    public var deadline: Instant? {
-        guard self.heldCount > 0 else { return nil }
-        return self.throttles.values.compactMap { $0.held?.until }.min()
-    }
+    public var deadline: Instant? { self.dues.min?.until }
 
     /// A subscription begins with a snapshot, which counts as the first publication (socketshark.md §5.2).
     public mutating func begin(_ conditions: DeliveryConditions, now: Instant) {
@@ -104,7 +118,8 @@ public struct DeliveryFilter<Item> {
             return .deliver
         }
         self.throttles[key]?.held = (item, until)
-        self.heldCount += 1
+        self.holds += 1
+        self.dues.insert(Due(until: until, number: self.holds, key: key))
         return .hold(until: until, isReplacement: false)
     }
 
@@ -125,14 +140,13 @@ public struct DeliveryFilter<Item> {
 
     /// What is due, in the order in which it became so. A new window begins for each.
     public mutating func release(now: Instant) -> [Item] {
-        guard self.heldCount > 0 else { return [] }
-        var due: [(item: Item, until: Instant)] = []
-        for (key, state) in self.throttles {
-            guard let held = state.held, held.until <= now else { continue }
-            due.append(held)
-            self.throttles[key] = Throttle(start: now, held: nil)
+        var items: [Item] = []
+        while let due = self.dues.min, due.until <= now {
+            self.dues.removeMin()
+            guard let held = self.throttles[due.key]?.held else { continue }
+            items.append(held.item)
+            self.throttles[due.key] = Throttle(start: now, held: nil)
         }
-        self.heldCount -= due.count
-        return due.sorted { $0.until < $1.until }.map(\.item)
+        return items
     }
 }

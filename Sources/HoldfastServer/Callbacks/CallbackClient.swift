@@ -23,10 +23,14 @@ final class CallbackClient: Sendable {
         self.json = configuration.publishingRules.json
         self.logger = logger
         let limits = configuration.limits
-        self.slots = Slots(limit: limits.callbacks, waiting: limits.waitingCallbacks)
+        self.slots = Slots(
+            limit: limits.callbacks, waiting: limits.waitingCallbacks, bytes: limits.callbackBytes
+        )
         var client = HTTPClient.Configuration()
         client.redirectConfiguration = .disallow
-        client.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = limits.callbacks
+        // The slots bound each address by itself; several may be on one host.
+        let addresses = configuration.services.values.reduce(1) { $0 + $1.callbacks.count }
+        client.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = limits.callbacks * addresses
         // Shorter than what servers keep idle connections for: a request on one that is just being closed fails.
         client.connectionPool.idleTimeout = .seconds(1)
         // Tries and waits are ours.
@@ -67,13 +71,18 @@ final class CallbackClient: Sendable {
     private func attempt(_ callback: Callback, _ url: ServiceURL, _ body: ByteBuffer) async -> CallbackAnswer {
         var retry = CallbackRetry(self.settings.retry)
         guard retry.start() else { return .unavailable }
+        guard self.slots.reserve(bytes: body.readableBytes) else {
+            self.note(callback, url, "more than limits.callback_bytes are under way")
+            return .unavailable
+        }
+        defer { self.slots.free(bytes: body.readableBytes) }
         while true {
-            guard await self.slots.enter() else {
+            guard await self.slots.enter(url) else {
                 self.note(callback, url, "more than limits.waiting_callbacks wait")
                 return .unavailable
             }
             let (outcome, answer) = await self.post(callback, url, body)
-            self.slots.leave()
+            self.slots.leave(url)
             switch retry.finished(outcome) {
             case .take: return self.read(callback, url, answer)
             case .giveUp: return .unavailable
@@ -97,9 +106,7 @@ final class CallbackClient: Sendable {
         if let authorization = url.authorization { request.headers.add(name: "Authorization", value: authorization) }
         request.body = .bytes(body)
         do {
-            let deadline = NIODeadline.now() + .milliseconds(Int64(self.settings.timeout * 1000))
-            let response = try await self.client.execute(request, deadline: deadline, logger: self.logger)
-            let answer = try await response.body.collect(upTo: self.settings.responseBytes)
+            let (response, answer) = try await self.exchange(request)
             let status = Int(response.status.code)
             let isJSON = Self.isJSON(response.headers.first(name: "content-type"))
             if !(200..<300).contains(status) || !isJSON {
@@ -116,6 +123,28 @@ final class CallbackClient: Sendable {
             self.note(callback, url, "\(error)")
             return (.failed, ByteBuffer())
         }
+    }
+
+    /// The whole of it within the time: the library's own deadline ends with the answer's head.
+    private func exchange(_ request: HTTPClientRequest) async throws -> (HTTPClientResponse, ByteBuffer) {
+        try await withThrowingTaskGroup(of: (HTTPClientResponse, ByteBuffer)?.self) { group in
+            defer { group.cancelAll() }
+            group.addTask {
+                let deadline = NIODeadline.now() + .milliseconds(Int64(self.settings.timeout * 1000))
+                let response = try await self.client.execute(request, deadline: deadline, logger: self.logger)
+                return (response, try await response.body.collect(upTo: self.settings.responseBytes))
+            }
+            group.addTask {
+                try await Task.sleep(for: .seconds(self.settings.timeout))
+                return nil
+            }
+            guard let exchange = try await group.next() ?? nil else { throw CallbackTimeout() }
+            return exchange
+        }
+    }
+
+    private struct CallbackTimeout: Error, CustomStringConvertible {
+        var description: String { "no complete answer within http.timeout" }
     }
 
     /// `application/json` or `application/<anything>+json`, with whatever behind it.
@@ -143,32 +172,58 @@ final class CallbackClient: Sendable {
     }
 }
 
-/// Bounds how many are under way at once; others wait in order.
+/// Bounds how many are under way at once to each address, so that a slow service does not take what others need; others wait
+/// in order.
 private final class Slots: Sendable {
-    private struct State {
+    private struct Queue {
         var free: Int
         var waiting = Deque<CheckedContinuation<Void, Never>>()
     }
 
-    private let limit: Int
-    private let state: NIOLockedValueBox<State>
-
-    init(limit: Int, waiting: Int) {
-        self.limit = waiting
-        self.state = NIOLockedValueBox(State(free: limit))
+    private struct State {
+        /// As many as the configuration has addresses.
+        var queues: [ServiceURL: Queue] = [:]
+        var bytes = 0
     }
 
+    private let limit: Int
+    private let waitingLimit: Int
+    private let bytesLimit: Int
+    private let state = NIOLockedValueBox(State())
+
+    init(limit: Int, waiting: Int, bytes: Int) {
+        self.limit = limit
+        self.waitingLimit = waiting
+        self.bytesLimit = bytes
+    }
+
+    /// - Returns: `false` if the requests under way take too much memory. A single one always passes.
+    func reserve(bytes: Int) -> Bool {
+        self.state.withLockedValue { state in
+            guard state.bytes == 0 || state.bytes + bytes <= self.bytesLimit else { return false }
+            state.bytes += bytes
+            return true
+        }
+    }
+
+    func free(bytes: Int) { self.state.withLockedValue { $0.bytes -= bytes } }
+
     /// - Returns: `false` if too many wait.
-    func enter() async -> Bool {
-        let isFull = self.state.withLockedValue { $0.free == 0 && $0.waiting.count >= self.limit }
+    func enter(_ url: ServiceURL) async -> Bool {
+        let isFull = self.state.withLockedValue { state in
+            guard let queue = state.queues[url] else { return false }
+            return queue.free == 0 && queue.waiting.count >= self.waitingLimit
+        }
         guard !isFull else { return false }
         await withCheckedContinuation { continuation in
             let isFree = self.state.withLockedValue { state in
-                guard state.free == 0 else {
-                    state.free -= 1
+                var queue = state.queues.removeValue(forKey: url) ?? Queue(free: self.limit)
+                defer { state.queues[url] = queue }
+                guard queue.free == 0 else {
+                    queue.free -= 1
                     return true
                 }
-                state.waiting.append(continuation)
+                queue.waiting.append(continuation)
                 return false
             }
             if isFree { continuation.resume() }
@@ -176,10 +231,10 @@ private final class Slots: Sendable {
         return true
     }
 
-    func leave() {
+    func leave(_ url: ServiceURL) {
         let next = self.state.withLockedValue { state -> CheckedContinuation<Void, Never>? in
-            if let next = state.waiting.popFirst() { return next }
-            state.free += 1
+            if let next = state.queues[url]?.waiting.popFirst() { return next }
+            state.queues[url]?.free += 1
             return nil
         }
         next?.resume()

@@ -335,6 +335,8 @@ extension Configuration.Limits {
         self.outbox.age = .seconds(age)
         reader.integer("waiting_events", &self.waitingEvents, in: 1...1_000_000)
         reader.integer("waiting_bytes", &self.waitingBytes, in: 1024...(1 << 40))
+        reader.integer("topics_at_once", &self.topicsAtOnce, in: 1...100_000)
+        reader.integer("callback_bytes", &self.callbackBytes, in: 1024...(1 << 40))
         reader.integer("delivery_keys", &self.deliveryKeys, in: 1...1_000_000)
         reader.integer("callbacks", &self.callbacks, in: 1...100_000)
         reader.integer("waiting_callbacks", &self.waitingCallbacks, in: 0...10_000_000)

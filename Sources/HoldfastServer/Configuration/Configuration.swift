@@ -133,16 +133,20 @@ public struct Configuration: Sendable, Equatable {
         public var slowConsumerBytes = 1 << 20
         /// What a session keeps until its client acknowledges it.
         public var outbox = Outbox.Limits()
-        /// Events of one session that wait behind callbacks; beyond it an error reply.
+        /// Events of one session that callbacks are made for or that wait behind them; beyond it an error reply.
         public var waitingEvents = 1000
-        /// Bytes of those; beyond it an error reply.
+        /// Bytes of those; beyond it an error reply. A single one always passes.
         public var waitingBytes = 1 << 20
+        /// Topics of one session that callbacks are made for side by side; others wait.
+        public var topicsAtOnce = 32
         /// Order keys and throttle keys that a subscription remembers, of each kind; beyond it the oldest are forgotten.
         public var deliveryKeys = 1000
-        /// Callbacks under way at once; others wait in order.
+        /// Callbacks under way at once to one address; others wait in order.
         public var callbacks = 256
-        /// Callbacks that wait; beyond it `Service unavailable.`
+        /// Callbacks to one address that wait; beyond it `Service unavailable.`
         public var waitingCallbacks = 10_000
+        /// Bytes of the requests of all callbacks under way and waiting; beyond it `Service unavailable.`
+        public var callbackBytes = 256 << 20
         /// Nesting of client events and published data, and members of a client event.
         public var json = JSONLimits()
         /// Entries in a session's timeline; beyond it the oldest go.

@@ -52,6 +52,8 @@ extension Gateway {
             try? await Task.sleep(for: .milliseconds(10))
         }
         let left = self.registry.windingUpCount
+        // Whatever is answered from here on is too late.
+        await self.onEveryShard { $0.abandonSessions() }
         guard left > 0 else { return }
         self.logger.warning("services were not told of all sessions in time", metadata: ["sessions": "\(left)"])
     }

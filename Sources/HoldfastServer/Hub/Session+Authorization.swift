@@ -63,10 +63,11 @@ extension Session {
     /// A time has come that ``Subscription/nextAlarm`` gave.
     /// - Parameter encodings: of publications that others were sent at the same moment.
     func alarmFired(_ subscription: Subscription, now: Instant, _ encodings: inout [ObjectIdentifier: Encodings]) {
-        for publication in subscription.filter?.release(now: now) ?? [] {
+        let released = subscription.filter?.release(now: now) ?? []
+        for (index, publication) in released.enumerated() {
             let key = ObjectIdentifier(publication)
             var shared = encodings[key] ?? Encodings(publication, sentAt: self.shard.sentAt)
-            self.send(&shared, subscription, now: now)
+            self.send(&shared, subscription, isLast: index == released.count - 1, now: now)
             encodings[key] = shared
         }
         if let time = subscription.duties?.renewAt, time <= now {
@@ -111,9 +112,12 @@ extension Session {
     private func refused(_ subscription: Subscription, _ refusal: CallbackAnswer.Refusal, isUnanswered: Bool) {
         let now = Instant.now
         let since = subscription.duties?.unansweredSince ?? now
-        if isUnanswered, now - since < .seconds(subscription.service.settings.authorizationGrace) {
+        let end = since + .seconds(subscription.service.settings.authorizationGrace)
+        if isUnanswered, now < end {
             subscription.duties?.unansweredSince = since
-            return self.planRenewal(of: subscription, now: now)
+            self.planRenewal(of: subscription, now: now)
+            // Asked once more when the grace is over, at the latest.
+            return self.setDuty(of: subscription) { $0.renewAt = min($0.renewAt ?? end, end) }
         }
         self.submit(.revoke(subscription, refusal), subscription.name)
     }

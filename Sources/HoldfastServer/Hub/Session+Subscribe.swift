@@ -154,6 +154,7 @@ extension Session {
         let newer = (subscription.waiting ?? []).filter { $0.sequence > recovery.sequence }
         subscription.seen = recovery.publications.first.map { $0.sequence - 1 } ?? recovery.sequence
         subscription.told = subscription.seen
+        subscription.liveFrom = recovery.sequence
         subscription.waitingBytes = newer.reduce(0) { $0 + $1.data.readableBytes }
         subscription.waiting = Deque(recovery.publications + newer)
         self.catchUp(subscription)

@@ -10,7 +10,7 @@ final class Session {
     /// The loop it belongs to. The shard lets go of its sessions when they end, which ends the cycle.
     var shard: Shard
     let home: SessionHome
-    let work = SessionWork()
+    let work: SessionWork
     /// `nil` until the client has authenticated itself.
     var identity: Identity?
     /// When the client must have done so; `nil` for never.
@@ -51,6 +51,7 @@ final class Session {
         self.core = ServerSession(dialect: dialect)
         self.shard = shard
         self.home = SessionHome(name.handle, shard)
+        self.work = SessionWork(topicsAtOnce: shard.limits.topicsAtOnce)
         let time = shard.limits.authenticationTime
         self.authenticateBy =
             time > 0 && shard.configuration.everyServiceAsksForAuthentication ? .now + .seconds(time) : nil
@@ -93,12 +94,13 @@ final class Session {
     }
 
     /// Sends a publication that has passed the subscription's filters.
-    func send(_ encodings: inout Encodings, _ subscription: Subscription, now: Instant) {
+    /// - Parameter isLast: whether no other that was held back follows at once.
+    func send(_ encodings: inout Encodings, _ subscription: Subscription, isLast: Bool = true, now: Instant) {
         switch self.dialect {
         case .native: self.shard.metrics.nativeDeliveries += 1
         case .plain: self.shard.metrics.plainDeliveries += 1
         }
-        let place = subscription.place(of: encodings.publication)
+        let place = subscription.place(of: encodings.publication, isLast: isLast)
         let event =
             subscription.extras.isEmpty
             ? encodings.event(self.dialect, place)
@@ -153,6 +155,9 @@ final class Session {
                 subscription.waitingBytes = 0
                 self.catchingUp.removeFirst()
                 continue
+            }
+            if publication.sequence > subscription.liveFrom {
+                subscription.waitingBytes -= publication.data.readableBytes
             }
             guard publication.sequence > subscription.seen else { continue }
             var encodings = Encodings(publication, sentAt: sentAt)
@@ -248,6 +253,7 @@ final class Session {
         self.attach(transport)
         self.record(.resumed(repeated: events.count { $0.isCounted }))
         self.enqueueRepeated(events)
+        self.catchUp()
         self.shard.markDirty(self)
     }
 
@@ -273,6 +279,7 @@ final class Session {
             return false
         }
         self.enqueueRepeated(self.withUncounted(events))
+        self.catchUp()
         return true
     }
 
@@ -333,7 +340,6 @@ final class Session {
 
     /// Ends the session, and tells the client why if a transport is there to carry it.
     func end(_ code: CloseCode?, reason: String) {
-        guard self.core.state != .ended else { return }
         self.core.end()
         self.record(.ended(code: code, reason: reason))
         if let transport = self.transport {

@@ -19,24 +19,29 @@ final class SessionWork {
 
     private typealias Item = (work: Work, lane: String?)
 
-    private var lanes = Lanes<Item>()
-    private var waitingBytes = 0
+    private var lanes: Lanes<Item>
+    /// Of events under way and waiting.
+    private var bytes = 0
+    private var bytesUnderWay: [String?: Int] = [:]
     /// What may start. A list instead of a call, since a thousand events may become ready one out of the other.
     private var ready = Deque<Item>()
     private var isStarting = false
 
-    var isIdle: Bool { self.lanes.isIdle }
+    /// - Parameter topicsAtOnce: how many topics may have an event under way.
+    init(topicsAtOnce: Int) {
+        self.lanes = Lanes(limit: topicsAtOnce)
+    }
 
-    /// Why another event may not wait; `nil` if it may, or need not.
+    /// Why another event may not be taken; `nil` if it may.
     func refusal(of event: ClientEvent, _ limits: Configuration.Limits) -> ProtocolError? {
-        guard self.lanes.waitingCount > 0 else { return nil }
-        if self.lanes.waitingCount >= limits.waitingEvents {
+        guard self.lanes.count > 0 else { return nil }
+        if self.lanes.count >= limits.waitingEvents {
             return .limitExceeded(
                 "The number of events that wait for services", limit: limits.waitingEvents,
-                actual: self.lanes.waitingCount + 1
+                actual: self.lanes.count + 1
             )
         }
-        let bytes = self.waitingBytes + event.byteCount
+        let bytes = self.bytes + event.byteCount
         if bytes > limits.waitingBytes {
             return .limitExceeded(
                 "The bytes of events that wait for services", limit: limits.waitingBytes, actual: bytes
@@ -51,20 +56,21 @@ final class SessionWork {
         if !self.lanes.isIdle, case .event(let event) = work {
             item.work = .event(event.copied())
         }
-        guard self.lanes.submit(item, lane) else {
-            self.waitingBytes += item.work.byteCount
-            return
-        }
-        self.ready.append(item)
+        self.bytes += item.work.byteCount
+        guard self.lanes.submit(item, lane) else { return }
+        self.begin(item)
         self.startReady(start)
     }
 
     func finished(_ lane: String?, start: (Work, String?) -> Void) {
-        for item in self.lanes.finished(lane) {
-            self.waitingBytes -= item.work.byteCount
-            self.ready.append(item)
-        }
+        self.bytes -= self.bytesUnderWay.removeValue(forKey: lane) ?? 0
+        for item in self.lanes.finished(lane) { self.begin(item) }
         self.startReady(start)
+    }
+
+    private func begin(_ item: Item) {
+        self.bytesUnderWay[item.lane] = item.work.byteCount
+        self.ready.append(item)
     }
 
     private func startReady(_ start: (Work, String?) -> Void) {

@@ -62,9 +62,7 @@ extension Shard {
             }
             let topics = Set(session.subscriptions.keys)
             self.loop.execute {
-                self.holdPlaces(topics, [:]) { places in
-                    self.fetch(search, from: owner, asked: topics, places: places, completion: here.value)
-                }
+                self.fetch(search, from: owner, asked: topics, places: self.holdPlaces(topics), completion: here.value)
             }
         }
     }
@@ -79,28 +77,20 @@ extension Shard {
     }
 
     /// Subscribes to the topics of a session that is about to come, holding back what arrives.
-    private func holdPlaces(
-        _ topics: Set<String>,
-        _ held: [String: Place],
-        completion: @escaping ([String: Place]) -> Void
-    ) {
-        var places = held
-        var missing = topics.count
-        guard missing > 0 else { return completion(places) }
+    private func holdPlaces(_ topics: Set<String>) -> [String: Place] {
+        var places: [String: Place] = [:]
         for name in topics {
             let place = Subscription(topic: self.topic(name), session: nil, service: .placeholder, extras: [])
             place.topic.add(place)
-            // Recovery is not asked for: the session's own position is better than any that could be asked with.
-            self.subscribe(place, since: nil, history: .none) { result in
-                if case .success(let recovery) = result {
-                    places[name] = Place(subscription: place, sequence: recovery.sequence)
-                } else {
-                    self.leave(place)
-                }
-                missing -= 1
-                if missing == 0 { completion(places) }
+            do throws(BrokerError) {
+                let sequence = try self.broker.extend(name, to: self.index)
+                places[name] = Place(subscription: place, sequence: sequence)
+            } catch {
+                self.logger.warning("a subscription cannot move", metadata: ["error": "\(error)"])
+                self.leave(place)
             }
         }
+        return places
     }
 
     private struct Place {
@@ -132,12 +122,10 @@ extension Shard {
             let more = Set(session.subscriptions.keys).subtracting(asked)
             guard more.isEmpty else {
                 return self.loop.execute {
-                    self.holdPlaces(more, here.value.places) { places in
-                        self.fetch(
-                            search, from: owner, asked: asked.union(more), places: places,
-                            completion: here.value.completion
-                        )
-                    }
+                    let places = here.value.places.merging(self.holdPlaces(more)) { first, _ in first }
+                    self.fetch(
+                        search, from: owner, asked: asked.union(more), places: places, completion: here.value.completion
+                    )
                 }
             }
             let old = session.handOverTransport()
@@ -175,35 +163,21 @@ extension Shard {
             subscription.session = session
             subscription.topic.add(subscription)
             self.setAlarm(subscription)
-            subscription.waiting = subscription.waiting ?? []
-            subscription.waitingBytes += places[name]?.subscription.waitingBytes ?? 0
-            if let place = places[name] {
-                subscription.waiting?.append(contentsOf: place.subscription.waiting ?? [])
-            } else {
-                // Refused by the broker: nothing is known of what came between.
-                self.subscribe(subscription, since: nil, history: .none) { _ in }
-                session.send(ServerEvent.gap(subscription: name, after: nil, next: nil))
+            var waiting = subscription.waiting ?? []
+            let last = waiting.last?.sequence ?? subscription.seen
+            for publication in places[name]?.subscription.waiting ?? [] where publication.sequence > last {
+                waiting.append(publication)
+                subscription.waitingBytes += publication.data.readableBytes
             }
+            // Whatever comes from here on is live, and so is what was held back.
+            if subscription.waiting == nil { subscription.liveFrom = subscription.seen }
+            subscription.waiting = waiting
+            guard places[name] == nil else { continue }
+            // The broker has no room for it here. It cannot happen while the topic is in use, but must not be silent.
+            let refusal = CallbackAnswer.Refusal(error: .serviceUnavailable, serviceError: nil, data: nil)
+            session.submit(.revoke(subscription, refusal), name)
         }
         // Not before all have taken over what their predecessors had waiting.
         session.catchUpAnew()
-    }
-
-    /// Asks the broker and comes back to this loop with the answer, at once if it is there at once.
-    func subscribe(
-        _ subscription: Subscription,
-        since: Position?,
-        history: HistorySettings,
-        completion: @escaping (Result<Recovery, BrokerError>) -> Void
-    ) {
-        let here = NIOLoopBound(completion, eventLoop: self.loop)
-        let loop = self.loop
-        self.broker.subscribe(subscription.topic.name, shard: self.index, since: since, history: history) { result in
-            if loop.inEventLoop {
-                here.value(result)
-            } else {
-                loop.execute { here.value(result) }
-            }
-        }
     }
 }

@@ -204,6 +204,11 @@ final class Shard: @unchecked Sendable {
         self.gateway.registry.windUpEnds()
     }
 
+    /// The loop is about to end: answers for sessions find nobody.
+    func abandonSessions() {
+        for session in Array(self.sessions.values) + Array(self.windingUp.values) { session.home.end() }
+    }
+
     /// A session that lives here, or is over and has still work under way.
     func anySession(_ handle: SessionName.Handle) -> Session? { self.sessions[handle] ?? self.windingUp[handle] }
 

@@ -44,6 +44,8 @@ final class Subscription {
     var waiting: Deque<Publication>? = []
     /// Bytes of publications that came while others waited. They count as a slow consumer's; what was missed does not.
     var waitingBytes = 0
+    /// Sequence up to which `waiting` holds what was missed.
+    var liveFrom: UInt64 = 0
     /// Sequence of the last publication that the session got or does not need.
     var seen: UInt64 = 0
     /// Sequence of the last publication that a native client was told of: less than `seen` where filters have kept some from it.
@@ -111,13 +113,14 @@ final class Subscription {
     }
 
     /// What a native client is told of the place of a publication that is about to be sent.
-    func place(of publication: Publication) -> Publication.Place {
+    /// - Parameter isLast: whether no other that was held back follows at once.
+    func place(of publication: Publication, isLast: Bool) -> Publication.Place {
         guard publication.position != nil else {
             self.told = self.seen
             return .own
         }
         // While an older one is held back, the client's position must not pass it.
-        guard (self.filter?.heldCount ?? 0) == 0 else { return .none }
+        guard isLast, (self.filter?.heldCount ?? 0) == 0 else { return .none }
         // A gap was told that lies behind it.
         guard self.told < self.seen else { return .none }
         defer { self.told = self.seen }
