@@ -22,7 +22,8 @@ private struct TestTable {
     private func words(_ effects: ChannelTable<Int>.Effects) -> [String] {
         effects.subscribe.flatMap { command in command.channels.sorted().map { "+\($0)/\(command.link)" } }
             + effects.unsubscribe.flatMap { command in command.channels.sorted().map { "-\($0)/\(command.link)" } }
-            + effects.lost.map { "lost \($0)" } + effects.gaps.map { "gap \($0)" } + effects.answers.map { "\($0.waiter) \($0.answer)" }
+            + effects.lost.map { "lost \($0)" } + effects.gaps.map { "gap \($0)" }
+            + effects.answers.map { "\($0.waiter) \($0.answer)" }
     }
 
     mutating func subscribe(_ name: String = "a", shard: Int = 0, at seconds: Double = 0) -> [String] {

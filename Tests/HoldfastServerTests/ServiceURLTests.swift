@@ -14,7 +14,9 @@ import Testing
         #expect(url?.authorization == nil)
     }
 
-    @Test(arguments: ["", "host", "ftp://host/", "http://", "http:///path", "http://:80/", "http://a b/", "http://a/\n"])
+    @Test(arguments: [
+        "", "host", "ftp://host/", "http://", "http:///path", "http://:80/", "http://a b/", "http://a/\n",
+    ])
     func whatIsNone(_ text: String) {
         #expect(ServiceURL(text) == nil)
     }

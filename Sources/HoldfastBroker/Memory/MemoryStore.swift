@@ -7,7 +7,7 @@ struct MemoryStore: Sendable {
     private let limits: MemoryBroker.Limits
     let epoch: String
     private var outlet = BrokerOutlet(shards: 1) { _, _ in }
-    private var topics: [String: MemoryTopic] = [:]
+    private var topics = NameTable<MemoryTopic>()
     private var idempotency: IdempotencyKeys
     /// Every kept publication, oldest first, by the age that its topic allows: the front of each is the next to expire.
     private var ages: [Int64: Deque<Kept>] = [:]

@@ -1,5 +1,6 @@
 import HeapModule
 import HoldfastCore
+import HoldfastProtocol
 
 /// Which channels are subscribed on which connection, and who waits for it.
 ///
@@ -51,9 +52,9 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     private let linger: Span
     private let timeout: Span
     private var isUp: [Bool]
-    private var channels: [String: Channel] = [:]
+    private var channels = NameTable<Channel>()
     /// SUBSCRIBEs that are not yet acknowledged, by connection. One that an UNSUBSCRIBE follows does not make a channel live.
-    private var outstanding: [[String: Int]]
+    private var outstanding: [NameTable<Int>]
     /// Channels to look at, at most two entries for each.
     private var deadlines = Heap<Deadline>()
 
@@ -68,7 +69,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         self.linger = linger
         self.timeout = timeout
         self.isUp = Array(repeating: false, count: links)
-        self.outstanding = Array(repeating: [:], count: links)
+        self.outstanding = Array(repeating: NameTable(), count: links)
     }
 
     var count: Int { self.channels.count }
@@ -78,12 +79,12 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     /// - Parameter waiter: told once the channel is live on all connections.
     mutating func subscribe(_ name: String, shard: Int, now: Instant, _ waiter: Waiter) -> Effects {
         var effects = Effects()
-        var channel = self.channels.removeValue(forKey: name) ?? Channel(links: self.isUp.map { _ in .none })
+        var channel = self.channels.removeValue(of: name) ?? Channel(links: self.isUp.map { _ in .none })
         channel.shards.insert(shard)
         channel.until = nil
         for link in self.isUp.indices where self.isUp[link] && channel.links[link] == .none {
             channel.links[link] = .asked
-            self.outstanding[link][name, default: 0] += 1
+            self.outstanding[link][name] = self.outstanding[link][name].map { $0 + 1 } ?? 1
             effects.subscribe.append((link, [name]))
         }
         if channel.isLive {
@@ -106,7 +107,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     mutating func unsubscribe(_ name: String, shard: Int, lingers: Bool, now: Instant) -> Effects {
         guard self.channels[name]?.shards.remove(shard) != nil else { return Effects() }
         if lingers { self.channels[name]?.lingers = true }
-        guard self.channels[name]?.shards.isEmpty == true, var channel = self.channels.removeValue(forKey: name) else {
+        guard self.channels[name]?.shards.isEmpty == true, var channel = self.channels.removeValue(of: name) else {
             return Effects()
         }
         var effects = Effects()
@@ -129,7 +130,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     }
 
     private mutating func remove(_ name: String, _ effects: inout Effects) {
-        guard let channel = self.channels.removeValue(forKey: name) else { return }
+        guard let channel = self.channels.removeValue(of: name) else { return }
         effects.answers += channel.waiters.map { ($0.waiter, .timeout) }
         for link in channel.links.indices where channel.links[link] != .none {
             effects.unsubscribe.append((link, [name]))
@@ -140,10 +141,10 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     mutating func up(_ link: Int) -> Effects {
         self.isUp[link] = true
         var effects = Effects()
-        let names = Array(self.channels.keys)
+        let names = self.channels.names
         for name in names {
             self.channels[name]?.links[link] = .asked
-            self.outstanding[link][name, default: 0] += 1
+            self.outstanding[link][name] = self.outstanding[link][name].map { $0 + 1 } ?? 1
         }
         if !names.isEmpty { effects.subscribe.append((link, names)) }
         return effects
@@ -152,8 +153,8 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     /// A connection is gone, and what it has not delivered with it.
     mutating func down(_ link: Int) {
         self.isUp[link] = false
-        self.outstanding[link] = [:]
-        for name in self.channels.keys {
+        self.outstanding[link] = NameTable()
+        for name in self.channels.names {
             self.channels[name]?.links[link] = .none
         }
     }
@@ -162,7 +163,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
     mutating func acknowledged(_ name: String, _ link: Int) -> Effects {
         var effects = Effects()
         guard self.isLastAnswer(name, link) else { return effects }
-        guard var channel = self.channels.removeValue(forKey: name) else {
+        guard var channel = self.channels.removeValue(of: name) else {
             // Nobody wants it any more.
             effects.unsubscribe.append((link, [name]))
             return effects
@@ -197,7 +198,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
 
     /// Counts the answers to SUBSCRIBEs: only that to the last one says how things are.
     private mutating func isLastAnswer(_ name: String, _ link: Int) -> Bool {
-        let left = self.outstanding[link][name, default: 0] - 1
+        let left = (self.outstanding[link][name] ?? 0) - 1
         self.outstanding[link][name] = left > 0 ? left : nil
         return left == 0
     }
@@ -207,7 +208,8 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         var effects = Effects()
         while let first = self.deadlines.min, first.at <= now {
             self.deadlines.removeMin()
-            guard self.channels[first.name]?.lookAt == first.at, var channel = self.channels.removeValue(forKey: first.name)
+            guard self.channels[first.name]?.lookAt == first.at,
+                var channel = self.channels.removeValue(of: first.name)
             else { continue }
             channel.lookAt = nil
             effects.answers += channel.waiters.filter { $0.until <= now }.map { ($0.waiter, .timeout) }

@@ -307,7 +307,7 @@ public final class RedisBroker: Broker {
                 )
             }
             outlet?.connectionLost(loss)
-        case .latency(seconds: let seconds): self.state.withLockedValue { $0.latencies[link] = seconds }
+        case .latency(let seconds): self.state.withLockedValue { $0.latencies[link] = seconds }
         }
     }
 

@@ -1,4 +1,5 @@
 import DequeModule
+import HoldfastProtocol
 
 /// Puts work that takes time in order: of one name one after the other, of different names side by side, and work without a
 /// name by itself: it waits for everything before it, and everything after it waits for it.
@@ -6,7 +7,7 @@ import DequeModule
 /// Sans-IO: it only says what may start.
 public struct Lanes<Work> {
     private enum Name: Hashable {
-        case lane(String)
+        case lane(ExactName)
         case alone
     }
 
@@ -27,7 +28,7 @@ public struct Lanes<Work> {
     /// - Parameter name: `nil` for work that is done alone.
     /// - Returns: whether the work may start now; if not, ``finished(_:)`` gives it back in its turn.
     public mutating func submit(_ work: Work, _ name: String?) -> Bool {
-        let name = name.map(Name.lane) ?? .alone
+        let name = name.map { Name.lane(ExactName($0)) } ?? .alone
         guard self.mayStart(name, before: self.waiting.endIndex) else {
             self.waiting.append((name, work))
             return false
@@ -38,7 +39,7 @@ public struct Lanes<Work> {
 
     /// Work of this name is done. - Returns: what may start now, in order.
     public mutating func finished(_ name: String?) -> [Work] {
-        self.running.remove(name.map(Name.lane) ?? .alone)
+        self.running.remove(name.map { Name.lane(ExactName($0)) } ?? .alone)
         var started: [Work] = []
         var index = self.waiting.startIndex
         while index < self.waiting.endIndex {

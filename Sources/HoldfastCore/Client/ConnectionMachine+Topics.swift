@@ -27,7 +27,9 @@ extension ConnectionMachine {
             }
             // `after`: what is in between is not for this session.
             let after = event["after"]?.unsignedInteger ?? .max
-            if offset - position.offset > 1, after > position.offset { self.tellGap(topic.name, after: position.offset, next: offset) }
+            if offset - position.offset > 1, after > position.offset {
+                self.tellGap(topic.name, after: position.offset, next: offset)
+            }
             self.topics[topic.name]?.position?.offset = offset
         }
         self.tell(.message(event))

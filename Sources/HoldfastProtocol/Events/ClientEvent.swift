@@ -154,6 +154,13 @@ public struct SubscriptionName: Sendable, Hashable {
         Substring(self.text.unicodeScalars.dropFirst(self.service.unicodeScalars.count + 1))
     }
 
+    /// Names are the same only byte for byte (``ExactName``).
+    public static func == (left: SubscriptionName, right: SubscriptionName) -> Bool {
+        ExactName(left.text) == ExactName(right.text)
+    }
+
+    public func hash(into hasher: inout Hasher) { ExactName(self.text).hash(into: &hasher) }
+
     /// - Throws: ``ProtocolError/badSubscription``, or `limit_exceeded` when the name has more than `limit` bytes.
     public init(_ text: String, limit: Int) throws(ProtocolError) {
         // Code points, not characters: a dot with a combining mark behind it is a dot (socketshark.md §5.1).

@@ -46,7 +46,7 @@ public enum ComparableValue: Sendable, Hashable {
 
     private static func number(_ text: String) -> ComparableValue {
         if let integer = Int64(text) { return .integer(integer) }
-        let isInteger = text.utf8.allSatisfy { $0 == UInt8(ascii: "-") || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+        let isInteger = text.utf8.allSatisfy { "-0123456789".utf8.contains($0) }
         if isInteger { return .text(text) }
         guard let number = Double(text) else { return .text(text) }
         if let integer = Int64(exactly: number) { return .integer(integer) }

@@ -192,7 +192,8 @@ private struct MetricsPage {
         self.gauge("socketshark_service_state", "1 ready, 0 not", [("", isReady ? 1 : 0)])
         self.gauge("socketshark_connection_count", "Connections, and sessions being ended", [("", open)])
         self.counter(
-            "socketshark_connection_total", "Connections ever opened", [("", metrics.transportsOpened.values.reduce(0, +))])
+            "socketshark_connection_total", "Connections ever opened",
+            [("", metrics.transportsOpened.values.reduce(0, +))])
         self.gauge(
             "socketshark_event_success_counter", "Events of clients",
             metrics.clientEvents.filter { !["hello", "probe", "ack", "pong"].contains($0.key.event) }.map {

@@ -216,7 +216,9 @@ extension Configuration {
             redis.onLoss = OnLoss(rawValue: onLoss) ?? redis.onLoss
             self.redis = redis
             // What was published while a client was away must be there when it comes back.
-            if self.history == .none { self.history = HistorySettings(size: 1000, ttl: max(120, redis.settings.linger)) }
+            if self.history == .none {
+                self.history = HistorySettings(size: 1000, ttl: max(120, redis.settings.linger))
+            }
         }
         reader.optionalSection("redis_alt") { reader in
             var redis = Redis()

@@ -125,7 +125,9 @@ final class ConfigurationReader {
     func url(_ key: String, _ use: (ServiceURL) -> Void) {
         guard let text = self.scalar(key) else { return }
         // Not quoted: it may have a password in it.
-        guard let url = ServiceURL(text) else { return self.complain(key, "must be an address such as http://host/path") }
+        guard let url = ServiceURL(text) else {
+            return self.complain(key, "must be an address such as http://host/path")
+        }
         use(url)
     }
 

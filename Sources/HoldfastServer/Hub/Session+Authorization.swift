@@ -131,7 +131,9 @@ extension Session {
                     metadata: ["subscription": "\(subscription.name)", "error": "\(error)"]
                 )
             }
-            guard self.isCurrent(subscription), let period = subscription.service.settings.heartbeatPeriod else { return }
+            guard self.isCurrent(subscription), let period = subscription.service.settings.heartbeatPeriod else {
+                return
+            }
             self.setDuty(of: subscription) { $0.heartbeatAt = .now + .seconds(period) }
         }
     }

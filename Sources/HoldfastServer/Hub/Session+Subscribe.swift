@@ -191,7 +191,9 @@ extension Session {
         let error = refusal.serviceError ?? JSONValue(refusal.error.text)
         self.shard.logger.info(
             "authorization expired",
-            metadata: ["session": "\(self.name.handle)", "subscription": "\(subscription.name)", "error": "\(error.text)"]
+            metadata: [
+                "session": "\(self.name.handle)", "subscription": "\(subscription.name)", "error": "\(error.text)",
+            ]
         )
         self.remove(subscription)
         self.call(.beforeUnsubscribe, of: subscription.service, self.members(subscription)) { before in

@@ -26,7 +26,7 @@ final class Session {
     /// Whether the client's last `hello` came over HTTP, so that streams and polls may come and go without another one.
     private(set) var isOverHTTP = false
     /// Those included whose client has no reply yet.
-    var subscriptions: [String: Subscription] = [:]
+    var subscriptions = NameTable<Subscription>()
     private var subscriptionCount: UInt64 = 0
     /// Subscriptions that are still being sent what they missed, one after the other.
     private(set) var catchingUp: [Subscription] = []
@@ -362,7 +362,8 @@ final class Session {
     fileprivate var deadline: Instant? {
         switch self.core.state {
         case .waiting(let until): until
-        case .attached: min(self.nextExpiry, self.isAuthenticated ? self.nextExpiry : self.authenticateBy ?? self.nextExpiry)
+        case .attached:
+            min(self.nextExpiry, self.isAuthenticated ? self.nextExpiry : self.authenticateBy ?? self.nextExpiry)
         case .ended: nil
         }
     }

@@ -40,7 +40,7 @@ extension Session {
             transport: self.transport?.kind.rawValue,
             remote: self.transport?.remote,
             openedAt: self.openedAt,
-            subscriptions: self.subscriptions.keys.sorted(),
+            subscriptions: self.subscriptions.names.sorted(),
             sent: self.core.outbox.sent,
             acknowledged: self.core.outbox.acknowledged,
             received: self.core.received,

@@ -22,7 +22,7 @@ final class SessionWork {
     private var lanes: Lanes<Item>
     /// Of events under way and waiting.
     private var bytes = 0
-    private var bytesUnderWay: [String?: Int] = [:]
+    private var bytesUnderWay: [ExactName?: Int] = [:]
     /// What may start. A list instead of a call, since a thousand events may become ready one out of the other.
     private var ready = Deque<Item>()
     private var isStarting = false
@@ -63,13 +63,13 @@ final class SessionWork {
     }
 
     func finished(_ lane: String?, start: (Work, String?) -> Void) {
-        self.bytes -= self.bytesUnderWay.removeValue(forKey: lane) ?? 0
+        self.bytes -= self.bytesUnderWay.removeValue(forKey: lane.map(ExactName.init)) ?? 0
         for item in self.lanes.finished(lane) { self.begin(item) }
         self.startReady(start)
     }
 
     private func begin(_ item: Item) {
-        self.bytesUnderWay[item.lane] = item.work.byteCount
+        self.bytesUnderWay[item.lane.map(ExactName.init)] = item.work.byteCount
         self.ready.append(item)
     }
 

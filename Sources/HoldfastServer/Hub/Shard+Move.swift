@@ -60,7 +60,7 @@ extension Shard {
             case .later: return self.loop.execute { self.findLater(search, here.value) }
             case .refused(let refusal): return self.loop.execute { here.value(.refused(refusal)) }
             }
-            let topics = Set(session.subscriptions.keys)
+            let topics = Set(session.subscriptions.names.map(ExactName.init))
             self.loop.execute {
                 self.fetch(search, from: owner, asked: topics, places: self.holdPlaces(topics), completion: here.value)
             }
@@ -77,9 +77,9 @@ extension Shard {
     }
 
     /// Subscribes to the topics of a session that is about to come, holding back what arrives.
-    private func holdPlaces(_ topics: Set<String>) -> [String: Place] {
-        var places: [String: Place] = [:]
-        for name in topics {
+    private func holdPlaces(_ topics: Set<ExactName>) -> NameTable<Place> {
+        var places = NameTable<Place>()
+        for name in topics.map(\.text) {
             let place = Subscription(topic: self.topic(name), session: nil, service: .placeholder, extras: [])
             place.topic.add(place)
             do throws(BrokerError) {
@@ -103,8 +103,8 @@ extension Shard {
     private func fetch(
         _ search: Search,
         from owner: Shard,
-        asked: Set<String>,
-        places: [String: Place],
+        asked: Set<ExactName>,
+        places: NameTable<Place>,
         completion: @escaping (Found) -> Void
     ) {
         let here = NIOLoopBound((places: places, completion: completion), eventLoop: self.loop)
@@ -119,10 +119,11 @@ extension Shard {
                 }
             }
             // Its old transport may have subscribed to more meanwhile.
-            let more = Set(session.subscriptions.keys).subtracting(asked)
+            let more = Set(session.subscriptions.names.map(ExactName.init)).subtracting(asked)
             guard more.isEmpty else {
                 return self.loop.execute {
-                    let places = here.value.places.merging(self.holdPlaces(more)) { first, _ in first }
+                    var places = here.value.places
+                    places.merge(self.holdPlaces(more))
                     self.fetch(
                         search, from: owner, asked: asked.union(more), places: places, completion: here.value.completion
                     )
@@ -156,9 +157,10 @@ extension Shard {
         let session: Session
     }
 
-    private func settle(_ session: Session, _ places: [String: Place]) {
+    private func settle(_ session: Session, _ places: NameTable<Place>) {
         self.adopt(session)
-        for (name, subscription) in session.subscriptions {
+        for subscription in session.subscriptions.values {
+            let name = subscription.name
             subscription.topic = self.topic(name)
             subscription.session = session
             subscription.topic.add(subscription)

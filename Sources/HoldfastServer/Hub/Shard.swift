@@ -25,7 +25,7 @@ final class Shard: @unchecked Sendable {
     /// Sessions that are over, while their work is finished and services are told.
     private(set) var windingUp: [SessionName.Handle: Session] = [:]
     private(set) var transports: [ObjectIdentifier: SessionTransport] = [:]
-    private var topics: [String: Topic] = [:]
+    private var topics = NameTable<Topic>()
     private(set) var ended = Deque<SessionReport>()
     private var dirty = Deque<Session>()
     private var isFlushScheduled = false

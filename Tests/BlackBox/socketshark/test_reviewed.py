@@ -123,6 +123,22 @@ def test_events_under_way_are_bounded(serve, service):
         assert [client.next_event()["status"] for _ in range(3)] == ["ok"] * 3
 
 
+def test_names_that_only_look_alike_are_two(serve):
+    """é as one code point and as two: two channels in Redis, two topics here."""
+    composed, decomposed = "s.\u00e9", "s.e\u0301"
+    shark = serve({"s": OPEN})
+    with shark.client() as first, shark.client() as second:
+        first.subscribe(composed)
+        second.subscribe(decomposed)
+        assert shark.subscribers(composed) == shark.subscribers(decomposed) == 1
+        shark.publish(composed, 1)
+        shark.publish(decomposed, 2)
+        assert first.push()["data"] == 1
+        assert second.push()["data"] == 2
+        shark.expect_no_push(first, composed)
+        assert first.ask(subscribe(decomposed))["status"] == "ok"
+
+
 @pytest.mark.parametrize("count", [1000])
 def test_many_throttle_keys_do_not_hold_the_loop_up(serve, count):
     shark = serve({"s": OPEN}, threads=1)
