@@ -35,7 +35,6 @@ final class Shard: @unchecked Sendable {
     private var alarmTask: Scheduled<Void>?
     private var sweep: RepeatedTask?
     var metrics = ShardMetrics()
-    private var random = SystemRandomNumberGenerator()
     /// When the broker is to forget what is too old; the first shard sees to it.
     private var nextExpiry = Instant.now
 
@@ -122,7 +121,7 @@ final class Shard: @unchecked Sendable {
         self.planAlarms()
     }
 
-    func randomBits() -> UInt32 { self.random.next() }
+    func randomBits() -> UInt32 { .random(in: .min ... .max) }
 
     // MARK: Transports and sessions
 
@@ -145,7 +144,8 @@ final class Shard: @unchecked Sendable {
     /// A new session, or `nil` if the gateway has as many as it may have.
     func openSession(_ dialect: Dialect) -> Session? {
         self.loop.assertInEventLoop()
-        let name = SessionName(firstDigits: self.configuration.sessionDigits, using: &self.random)
+        var random = SystemRandomNumberGenerator()
+        let name = SessionName(firstDigits: self.configuration.sessionDigits, using: &random)
         guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.limits.sessions) else {
             return nil
         }
