@@ -11,7 +11,7 @@ import pytest
 
 import measured
 from gateway import until
-from ladder import FIRST_EVENT_LIMIT, KINDS, RATE, SOON, fault, faulty, houses, on_page, own_host
+from ladder import FIRST_EVENT_LIMIT, KINDS, RATE, SOON, fault, faulty, houses, on_page
 from side_by_side import all_are_ready
 
 #: The second attempt comes 30 s after the first has failed.
