@@ -16,20 +16,22 @@ struct Encodings {
     }
 
     mutating func event(_ dialect: Dialect, _ place: Publication.Place = .own) -> EncodedEvent {
-        switch (dialect, place) {
-        case (.plain, _):
-            let event = self.plain ?? self.encode(.plain, place)
+        if dialect == .plain {
+            if let plain { return plain }
+            let event = self.encode(.plain, place)
             self.plain = event
             return event
-        case (.native, .own):
-            let event = self.native ?? self.encode(.native, place)
+        }
+        if case .own = place {
+            if let native { return native }
+            let event = self.encode(.native, place)
             self.native = event
             return event
-        case (.native, _):
-            let event = self.others[place] ?? self.encode(.native, place)
-            self.others[place] = event
-            return event
         }
+        if let event = self.others[place] { return event }
+        let event = self.encode(.native, place)
+        self.others[place] = event
+        return event
     }
 
     /// For a subscription with extra fields, which is alone with them.

@@ -46,10 +46,8 @@ extension Session {
         }
     }
 
-    private func setDuty(of subscription: Subscription, _ change: (inout Subscription.Duties) -> Void) {
-        var duties = subscription.duties ?? Subscription.Duties()
-        change(&duties)
-        subscription.duties = duties
+    private func setDuty(of subscription: Subscription, _ change: (Subscription.Duties) -> Void) {
+        change(subscription.theDuties)
         self.shard.setAlarm(subscription)
     }
 
@@ -63,7 +61,7 @@ extension Session {
     /// A time has come that ``Subscription/nextAlarm`` gave.
     /// - Parameter encodings: of publications that others were sent at the same moment.
     func alarmFired(_ subscription: Subscription, now: Instant, _ encodings: inout [ObjectIdentifier: Encodings]) {
-        let released = subscription.filter?.release(now: now) ?? []
+        let released = subscription.filter?.state.release(now: now) ?? []
         for (index, publication) in released.enumerated() {
             let key = ObjectIdentifier(publication)
             var shared = encodings[key] ?? Encodings(publication, sentAt: self.shard.sentAt)

@@ -60,7 +60,7 @@ extension Session {
             topic: self.shard.topic(request.name), session: self, service: request.service, extras: request.extras
         )
         subscription.ordinal = self.nextOrdinal()
-        if !authorizerFields.isEmpty { subscription.duties = .init(authorizerFields: authorizerFields) }
+        if !authorizerFields.isEmpty { subscription.theDuties.authorizerFields = authorizerFields }
         subscription.topic.add(subscription)
         self.subscriptions[request.name] = subscription
         self.askBroker(subscription, since: request.since) { result in
@@ -132,9 +132,7 @@ extension Session {
     ) {
         let now = Instant.now
         if let object = answer.object, let conditions = DeliveryConditions(object, filterFields: []) {
-            var filter = DeliveryFilter<Publication>(limit: self.shard.limits.deliveryKeys)
-            filter.begin(conditions, now: now)
-            subscription.filter = filter
+            subscription.theFilter.state.begin(conditions, now: now)
         }
         subscription.isPending = false
         self.confirm(request.event, extras: subscription.extras, data: answer.data) { reply in

@@ -267,6 +267,8 @@ final class Shard: @unchecked Sendable {
     private func deliver(_ publication: Publication, now: Instant, sentAt: String?) {
         guard let topic = self.topics[publication.subscription] else { return }
         var encodings = Encodings(publication, sentAt: sentAt)
+        // Looked at once, not for each subscriber.
+        let isForAll = publication.conditions == nil && !publication.isGap
         // Backwards: a slow consumer that is let go here gives its place to the last one, which has been served.
         var index = topic.subscribers.count
         while index > 0 {
@@ -280,7 +282,7 @@ final class Shard: @unchecked Sendable {
             guard publication.sequence > subscription.seen, let session = subscription.session else { continue }
             let dialect = session.dialect
             // The common case, written out: it is what the gateway does all day.
-            guard publication.conditions == nil, !publication.isGap, subscription.extras.isEmpty,
+            guard isForAll, subscription.extras.isEmpty,
                 dialect == .plain || subscription.told + 1 == publication.sequence && subscription.filter == nil
             else {
                 self.deliver(&encodings, subscription, session, now: now)

@@ -60,15 +60,24 @@ final class Subscription {
     /// Those of them that messages are compared with.
     let extraValues: [String: ComparableValue]
     /// Order and throttle; made when the first message needs them.
-    var filter: DeliveryFilter<Publication>?
+    private(set) var filter: Filter?
     /// Place among the session's subscriptions, by age.
     var ordinal: UInt64 = 0
-    var duties: Duties?
+    private(set) var duties: Duties?
     /// When ``Alarms`` wakes it.
     var alarm: Alarm?
 
+    // Objects, so that a subscription without is small, and that a delivery does not copy them to see whether they are there.
+
+    final class Filter {
+        // Touched by one thread, by functions that never call back.
+        @exclusivity(unchecked) var state: DeliveryFilter<Publication>
+
+        init(limit: Int) { self.state = DeliveryFilter(limit: limit) }
+    }
+
     /// What the gateway does for a subscription from time to time.
-    struct Duties {
+    final class Duties {
         /// What the authorizer gave for later callbacks.
         var authorizerFields: [JSONObject.Member] = []
         var renewAt: Instant?
@@ -95,21 +104,34 @@ final class Subscription {
 
     /// The earliest of all that is to happen at a time.
     var nextAlarm: Instant? {
-        [self.filter?.deadline, self.duties?.next].compactMap { $0 }.min()
+        [self.filter?.state.deadline, self.duties?.next].compactMap { $0 }.min()
     }
 
     /// Decides about a publication that has conditions.
     func admit(_ publication: Publication, _ conditions: DeliveryConditions, now: Instant)
         -> DeliveryFilter<Publication>.Verdict
     {
-        let service = self.service.settings
+        let extraFields = self.service.settings.extraFields
         let identity = self.session?.identity
-        if self.filter == nil {
-            self.filter = DeliveryFilter(limit: self.session?.shard.limits.deliveryKeys ?? 1)
+        return self.theFilter.state.admit(conditions, publication, now: now) { name in
+            (extraFields.contains(name) ? self.extraValues[name] : identity?.values[name]) ?? .null
         }
-        return self.filter?.admit(conditions, publication, now: now) { name in
-            (service.extraFields.contains(name) ? self.extraValues[name] : identity?.values[name]) ?? .null
-        } ?? .deliver
+    }
+
+    /// The filter, made if there is none yet.
+    var theFilter: Filter {
+        if let filter = self.filter { return filter }
+        let filter = Filter(limit: self.session?.shard.limits.deliveryKeys ?? 1)
+        self.filter = filter
+        return filter
+    }
+
+    /// The duties, made if there are none yet.
+    var theDuties: Duties {
+        if let duties = self.duties { return duties }
+        let duties = Duties()
+        self.duties = duties
+        return duties
     }
 
     /// What a native client is told of the place of a publication that is about to be sent.
@@ -120,7 +142,7 @@ final class Subscription {
             return .own
         }
         // While an older one is held back, the client's position must not pass it.
-        guard isLast, (self.filter?.heldCount ?? 0) == 0 else { return .none }
+        guard isLast, (self.filter?.state.heldCount ?? 0) == 0 else { return .none }
         // A gap was told that lies behind it.
         guard self.told < self.seen else { return .none }
         defer { self.told = self.seen }
