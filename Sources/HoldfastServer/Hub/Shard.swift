@@ -27,14 +27,15 @@ final class Shard: @unchecked Sendable {
     private(set) var transports: [ObjectIdentifier: SessionTransport] = [:]
     private var topics = NameTable<Topic>()
     private(set) var ended = Deque<SessionReport>()
-    private var dirty = Deque<Session>()
+    // Touched by one thread, for each delivery, by functions that never call back: see Session.
+    @exclusivity(unchecked) private var dirty = Deque<Session>()
     private var isFlushScheduled = false
-    private var mergeCache = MergeCache()
+    @exclusivity(unchecked) private var mergeCache = MergeCache()
     private var wheel: TimerWheel<LoopTimer>
     private var alarms = Alarms()
     private var alarmTask: Scheduled<Void>?
     private var sweep: RepeatedTask?
-    var metrics = ShardMetrics()
+    @exclusivity(unchecked) var metrics = ShardMetrics()
     /// When the broker is to forget what is too old; the first shard sees to it.
     private var nextExpiry = Instant.now
 
