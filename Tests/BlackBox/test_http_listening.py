@@ -71,7 +71,8 @@ def test_an_outstanding_poll_is_answered_by_what_happens(gateway, session, topic
 def test_a_poll_is_answered_empty_after_its_wait(session, wait):
     began = time.monotonic()
     assert session.end_poll(session.start_poll(wait)) == []
-    assert wait - 0.05 <= time.monotonic() - began < wait + AT_ONCE
+    # Deadlines are looked at every 100 ms, and met up to one tick early.
+    assert wait - 0.11 <= time.monotonic() - began < wait + AT_ONCE
 
 
 @pytest.mark.parametrize("body", [

@@ -170,6 +170,7 @@ import Testing
         ("authentication: {token: {}}", "unknown key"), ("metrics: {prometheus: {}}", "port: is missing"),
         ("metrics: {promtheus: {port: 1}}", "did you mean \"prometheus\"?"),
         ("services: {a: {on_message: nowhere}}", "must be an address"),
+        ("services: {a: {authorizer: ~}}", "is empty"), ("services: {a: {before_subscribe: }}", "is empty"),
         ("services: {a: {on_message: 'ftp://x/'}}", "must be an address"),
         ("services: {a: {authorization_renewal_period: 1, authorization_renewal_jitter: 2}}", "must not be greater"),
         ("services: {a: {extra_fields: [status]}}", "cannot be an extra field"),

@@ -189,7 +189,8 @@ extension Configuration {
             reader.strings("filter_fields", &service.filterFields)
             reader.strings("authorizer_fields", &service.authorizerFields)
             for callback in Callback.ofServices {
-                reader.url(callback.rawValue) { service.callbacks[callback] = $0 }
+                let isGate = callback == .authorizer || callback == .beforeSubscribe
+                reader.url(callback.rawValue, isGate: isGate) { service.callbacks[callback] = $0 }
             }
             service.renewalPeriod = reader.optionalNumber("authorization_renewal_period", nil, in: 0.05...31_536_000)
             reader.number("authorization_renewal_jitter", &service.renewalJitter, in: 0...31_536_000)

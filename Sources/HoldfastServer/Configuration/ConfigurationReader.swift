@@ -122,8 +122,14 @@ final class ConfigurationReader {
     }
 
     /// The address of a service.
-    func url(_ key: String, _ use: (ServiceURL) -> Void) {
-        guard let text = self.scalar(key) else { return }
+    /// - Parameter isGate: without it more would be allowed, so that a key without a value is taken for a mistake.
+    func url(_ key: String, isGate: Bool = false, _ use: (ServiceURL) -> Void) {
+        guard let text = self.scalar(key) else {
+            if isGate, self.node?[key]?.null != nil {
+                self.complain(key, "is empty; leave the key out if nobody is to be asked")
+            }
+            return
+        }
         // Not quoted: it may have a password in it.
         guard let url = ServiceURL(text) else {
             return self.complain(key, "must be an address such as http://host/path")

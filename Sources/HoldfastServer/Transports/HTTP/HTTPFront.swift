@@ -354,7 +354,6 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             "Sec-WebSocket-Accept": WebSocketHandshake.accept(key: key),
         ]
         let response = HTTPResponseHead(version: .http1_1, status: .switchingProtocols, headers: headers)
-        context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
         let pipeline = context.pipeline.syncOperations
         let channel = context.channel
         do {
@@ -366,6 +365,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         } catch {
             return context.close(promise: nil)
         }
+        // Now that it is counted: whoever reads this may ask at once for one more than there may be.
+        context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
         if let installed = self.installed {
             pipeline.removeHandler(installed.codec, promise: nil)
             pipeline.removeHandler(installed.state, promise: nil)
