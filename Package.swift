@@ -163,10 +163,11 @@ let package = Package(
             path: "examples/embedded/Sources/EmbeddedGateway",
             swiftSettings: settings
         ),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "HoldfastProtocolTests",
             dependencies: [
-                "HoldfastProtocol",
+                "HoldfastProtocol", "TestSupport",
                 .product(name: "NIOCore", package: nio),
             ],
             swiftSettings: settings
@@ -174,7 +175,7 @@ let package = Package(
         .testTarget(
             name: "RESPTests",
             dependencies: [
-                "RESP",
+                "RESP", "TestSupport",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
@@ -187,7 +188,7 @@ let package = Package(
         .testTarget(
             name: "HoldfastBrokerTests",
             dependencies: [
-                "HoldfastBroker", "HoldfastProtocol", "HoldfastCore",
+                "HoldfastBroker", "HoldfastProtocol", "HoldfastCore", "TestSupport",
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
             ],
@@ -204,7 +205,7 @@ let package = Package(
         .testTarget(
             name: "HoldfastCoreTests",
             dependencies: [
-                "HoldfastCore", "HoldfastProtocol",
+                "HoldfastCore", "HoldfastProtocol", "TestSupport",
                 .product(name: "NIOCore", package: nio),
             ],
             swiftSettings: settings

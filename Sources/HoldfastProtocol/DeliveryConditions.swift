@@ -46,10 +46,7 @@ public struct DeliveryConditions: Sendable, Equatable {
         switch value.kind {
         case .number: number = value.double
         case .boolean: number = value.boolean == true ? 1 : 0
-        case .string:
-            let text = (value.string ?? "").trimmed
-            // Swift reads "0x1p3", "inf" and "nan" as well.
-            number = text.utf8.allSatisfy { "0123456789+-.eE".utf8.contains($0) } ? Double(text) : nil
+        case .string: number = value.string.flatMap(Double.init(decimal:))
         case .null, .array, .object: number = nil
         }
         return number.flatMap { $0.isFinite ? $0 : nil }
@@ -60,11 +57,5 @@ public struct DeliveryConditions: Sendable, Equatable {
         case .string, .number, .boolean: ComparableValue(value)
         case .null, .array, .object: nil
         }
-    }
-}
-
-extension String {
-    fileprivate var trimmed: String {
-        String(self.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
     }
 }

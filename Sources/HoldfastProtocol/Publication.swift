@@ -100,11 +100,9 @@ public final class Publication: Sendable {
                     json.member("received_at", self.receivedAt)
                     // The gateway hands publications over without a queue of its own per broker connection.
                     json.member("queue_size", 0)
-                    for extra in extras { json.member(extra.name, extra.value) }
-                    json.member("sent_at", sentAt)
-                } else {
-                    for extra in extras { json.member(extra.name, extra.value) }
                 }
+                for extra in extras { json.member(extra.name, extra.value) }
+                if let sentAt { json.member("sent_at", sentAt) }
             }
         }
         return writer.buffer

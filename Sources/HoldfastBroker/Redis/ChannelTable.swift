@@ -84,7 +84,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         channel.until = nil
         for link in self.isUp.indices where self.isUp[link] && channel.links[link] == .none {
             channel.links[link] = .asked
-            self.outstanding[link][name] = self.outstanding[link][name].map { $0 + 1 } ?? 1
+            self.countAsked(name, link)
             effects.subscribe.append((link, [name]))
         }
         if channel.isLive {
@@ -144,7 +144,7 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         let names = self.channels.names
         for name in names {
             self.channels[name]?.links[link] = .asked
-            self.outstanding[link][name] = self.outstanding[link][name].map { $0 + 1 } ?? 1
+            self.countAsked(name, link)
         }
         if !names.isEmpty { effects.subscribe.append((link, names)) }
         return effects
@@ -194,6 +194,10 @@ struct ChannelTable<Waiter: Sendable>: Sendable {
         self.channels[name] = channel
         self.remove(name, &effects)
         return effects
+    }
+
+    private mutating func countAsked(_ name: String, _ link: Int) {
+        self.outstanding[link][name] = (self.outstanding[link][name] ?? 0) + 1
     }
 
     /// Counts the answers to SUBSCRIBEs: only that to the last one says how things are.

@@ -1,3 +1,5 @@
+import HoldfastProtocol
+
 /// When to try a callback again (socketshark.md §7, mended as §18 says): connection errors, timeouts, 408, 429, 5xx and answers
 /// that are no JSON are tried again; redirects and other 4xx are not.
 ///
@@ -68,12 +70,11 @@ public struct CallbackRetry: Sendable {
     }
 
     private func rateLimitWait(_ text: String?) -> Double {
-        let text = String((text ?? "").drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()).lowercased()
-        // Swift reads "0x10" as well.
-        let isDecimal = text.utf8.allSatisfy { "0123456789+-.e".utf8.contains($0) }
-        guard isDecimal || ["inf", "+inf", "infinity", "+infinity"].contains(text), let seconds = Double(text),
-            seconds >= 0
-        else { return self.settings.wait }
+        let text = text ?? ""
+        let isForEver = ["inf", "+inf", "infinity", "+infinity"].contains(text.trimmingBlanks.lowercased())
+        guard let seconds = isForEver ? .infinity : Double(decimal: text), seconds >= 0 else {
+            return self.settings.wait
+        }
         return min(seconds, Self.longestWait)
     }
 }

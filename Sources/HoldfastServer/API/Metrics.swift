@@ -109,10 +109,7 @@ private struct MetricsPage {
         self.counter("holdfast_writes_total", "Writes to transports", [("", metrics.flushes)])
         self.counter("holdfast_written_bytes_total", "Bytes written to transports", [("", metrics.bytesWritten)])
         self.counter(
-            "holdfast_client_events_total", "Events of clients by name and outcome",
-            metrics.clientEvents.map {
-                ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
-            }.sorted { $0.0 < $1.0 }
+            "holdfast_client_events_total", "Events of clients by name and outcome", Self.byEvent(metrics.clientEvents)
         )
         self.counter(
             "holdfast_transports_opened_total", "Transports ever opened", Self.byKind(metrics.transportsOpened))
@@ -161,8 +158,7 @@ private struct MetricsPage {
             "holdfast_redis_connected", "1 while the connection is there",
             broker.connections.map { ("{connection=\"\($0.name)\"}", $0.isConnected ? 1 : 0) }
         )
-        self.text += "# HELP holdfast_redis_latency_seconds Time that the last PING took.\n"
-        self.text += "# TYPE holdfast_redis_latency_seconds gauge\n"
+        self.head("holdfast_redis_latency_seconds", "Time that the last PING took", "gauge")
         for connection in broker.connections {
             guard let latency = connection.latency else { continue }
             self.text += "holdfast_redis_latency_seconds{connection=\"\(connection.name)\"} \(latency)\n"
@@ -171,8 +167,7 @@ private struct MetricsPage {
 
     private mutating func addCallbacks(_ callbacks: CallbackMetrics) {
         let name = "holdfast_callback_seconds"
-        self.text += "# HELP \(name) Time that services took to answer, all tries and waits included.\n"
-        self.text += "# TYPE \(name) histogram\n"
+        self.head(name, "Time that services took to answer, all tries and waits included", "histogram")
         let labels = callbacks.histograms.map { entry in
             ("callback=\"\(entry.key.callback.rawValue)\",outcome=\"\(entry.key.outcome)\"", entry.value)
         }.sorted { $0.0 < $1.0 }
@@ -196,10 +191,14 @@ private struct MetricsPage {
             [("", metrics.transportsOpened.values.reduce(0, +))])
         self.gauge(
             "socketshark_event_success_counter", "Events of clients",
-            metrics.clientEvents.filter { !["hello", "probe", "ack", "pong"].contains($0.key.event) }.map {
-                ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
-            }.sorted { $0.0 < $1.0 }
+            Self.byEvent(metrics.clientEvents.filter { !["hello", "probe", "ack", "pong"].contains($0.key.event) })
         )
+    }
+
+    private static func byEvent(_ counts: [ShardMetrics.ClientEventLabel: Int]) -> [(String, Int)] {
+        counts.map {
+            ("{event=\"\($0.key.event)\",status=\"\($0.key.isSuccess ? "success" : "error")\"}", $0.value)
+        }.sorted { $0.0 < $1.0 }
     }
 
     private static func byKind(_ counts: [SessionTransport.Kind: Int]) -> [(String, Int)] {
@@ -214,8 +213,12 @@ private struct MetricsPage {
         self.family(name, help, "counter", values)
     }
 
-    private mutating func family(_ name: String, _ help: String, _ type: String, _ values: [(String, Int)]) {
+    private mutating func head(_ name: String, _ help: String, _ type: String) {
         self.text += "# HELP \(name) \(help).\n# TYPE \(name) \(type)\n"
+    }
+
+    private mutating func family(_ name: String, _ help: String, _ type: String, _ values: [(String, Int)]) {
+        self.head(name, help, type)
         for (labels, value) in values { self.text += "\(name)\(labels) \(value)\n" }
     }
 }

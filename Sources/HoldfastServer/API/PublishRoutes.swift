@@ -119,20 +119,26 @@ extension Gateway {
     }
 
     private func publish(_ object: JSONObject) async throws -> PublishReceipt {
-        guard let name = object["subscription"]?.string else {
-            throw APIError(
-                .badRequest, "subscription must be a string, such as \"calls.call_1\".", code: "bad_subscription")
+        let message: PublishedMessage
+        do throws(PublishedMessage.Problem) {
+            message = try PublishedMessage(object)
+        } catch {
+            switch error {
+            case .noData: throw APIError.badRequest("data is missing.")
+            case .noSubscription, .notJSON:
+                throw APIError(
+                    .badRequest, "subscription must be a string, such as \"calls.call_1\".", code: "bad_subscription")
+            }
         }
-        guard let data = object["data"] else { throw APIError(.badRequest, "data is missing.", code: "bad_request") }
-        var draft = PublicationDraft(subscription: name, data: data.raw)
+        var draft = PublicationDraft(
+            subscription: message.subscription, data: message.data.raw, publishedAt: message.publishedAt
+        )
         if let key = object["idempotency_key"], key.kind != .null {
             guard let text = key.string, !text.isEmpty, text.utf8.count <= 256 else {
                 throw APIError.badRequest("idempotency_key must be a string of 1 to 256 bytes.")
             }
             draft.idempotencyKey = text
         }
-        // SocketShark delivers a message whose time cannot be read, without the time (socketshark.md §8).
-        draft.publishedAt = object["published_at"]?.string.flatMap(Timestamp.reformatted)
         // Options and filter fields: who gets it and when (socketshark.md §9).
         let known: Set = ["subscription", "data", "published_at", "idempotency_key"]
         draft.members = object.members.filter { !known.contains($0.name) }

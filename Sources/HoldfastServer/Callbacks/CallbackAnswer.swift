@@ -20,22 +20,36 @@ enum CallbackAnswer: Sendable {
         let serviceError: JSONValue?
         /// To be passed on to the client.
         let data: JSONValue?
+
+        init(_ error: ProtocolError, serviceError: JSONValue? = nil, data: JSONValue? = nil) {
+            self.error = error
+            self.serviceError = serviceError
+            self.data = data
+        }
     }
 
-    var isMalformed: Bool { if case .malformed = self { true } else { false } }
+    /// Nobody said yes or no.
+    var isUnavailable: Bool { if case .unavailable = self { true } else { false } }
 
     var object: JSONObject? { if case .object(let object) = self { object } else { nil } }
 
     /// - Parameter standard: what to say where the service says nothing.
     func refusal(_ standard: ProtocolError) -> Refusal? {
         switch self {
-        case .unavailable: return Refusal(error: .serviceUnavailable, serviceError: nil, data: nil)
-        case .malformed: return Refusal(error: .badAnswer, serviceError: nil, data: nil)
+        case .unavailable: return Refusal(.serviceUnavailable)
+        case .malformed: return Refusal(.badAnswer)
         case .object(let object):
             guard object["status"]?.string != "ok" else { return nil }
             // Falsy data goes out with an ok reply, but not with an error (socketshark.md §3.3).
             let data = object["data"].flatMap { $0.isFalsy ? nil : $0 }
-            return Refusal(error: standard, serviceError: object["error"], data: data)
+            return Refusal(standard, serviceError: object["error"], data: data)
+        }
+    }
+
+    /// Those of the members that the answer has, in memory of their own.
+    func members(_ names: [String]) -> [JSONObject.Member] {
+        names.compactMap { name in
+            self.object?[name].map { JSONObject.Member(name: name, value: $0.copied()) }
         }
     }
 

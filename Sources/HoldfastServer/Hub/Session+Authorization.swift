@@ -19,9 +19,7 @@ extension Session {
         self.call(.validation, settings.validationURL, body) { answer in
             defer { done() }
             if let refusal = answer.refusal(.authenticationFailed) { return self.refuse(event, refusal) }
-            let fields = settings.fields.compactMap { name in
-                answer.object?[name].map { JSONObject.Member(name: name, value: $0.copied()) }
-            }
+            let fields = answer.members(settings.fields)
             guard fields.count == settings.fields.count else { return self.refuse(event, .badAnswer) }
             self.identity = Identity(fields)
             self.confirm(event) { $0.subscription = nil }
@@ -29,12 +27,6 @@ extension Session {
     }
 
     // MARK: What is done from time to time
-
-    func authorizerFields(of answer: CallbackAnswer, _ service: ServiceRules) -> [JSONObject.Member] {
-        service.settings.authorizerFields.compactMap { name in
-            answer.object?[name].map { JSONObject.Member(name: name, value: $0.copied()) }
-        }
-    }
 
     func startDuties(of subscription: Subscription, now: Instant) {
         let settings = subscription.service.settings
@@ -88,10 +80,10 @@ extension Session {
         self.call(.authorizer, of: service, self.members(subscription)) { answer in
             guard self.isCurrent(subscription) else { return }
             if let refusal = answer.refusal(.unauthorized) {
-                return self.refused(subscription, refusal, isUnanswered: answer.object == nil && !answer.isMalformed)
+                return self.refused(subscription, refusal, isUnanswered: answer.isUnavailable)
             }
             subscription.duties?.unansweredSince = nil
-            let fields = self.authorizerFields(of: answer, service)
+            let fields = answer.members(service.settings.authorizerFields)
             guard !fields.isEqual(to: subscription.duties?.authorizerFields ?? []) else {
                 return self.planRenewal(of: subscription, now: .now)
             }

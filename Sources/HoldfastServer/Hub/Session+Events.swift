@@ -92,7 +92,7 @@ extension Session {
 
     /// Answers an event that could not be done.
     func refuse(_ event: ClientEvent, _ error: ProtocolError) {
-        self.refuse(event, CallbackAnswer.Refusal(error: error, serviceError: nil, data: nil))
+        self.refuse(event, CallbackAnswer.Refusal(error))
     }
 
     func refuse(_ event: ClientEvent, _ refusal: CallbackAnswer.Refusal) {

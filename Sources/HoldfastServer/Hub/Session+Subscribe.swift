@@ -36,7 +36,7 @@ extension Session {
                 self.refuse(request.event, refusal)
                 return done()
             }
-            self.join(request, authorizerFields: self.authorizerFields(of: answer, service))
+            self.join(request, authorizerFields: answer.members(service.settings.authorizerFields))
         }
     }
 

@@ -176,7 +176,7 @@ extension Shard {
             subscription.waiting = waiting
             guard places[name] == nil else { continue }
             // The broker has no room for it here. It cannot happen while the topic is in use, but must not be silent.
-            let refusal = CallbackAnswer.Refusal(error: .serviceUnavailable, serviceError: nil, data: nil)
+            let refusal = CallbackAnswer.Refusal(.serviceUnavailable)
             session.submit(.revoke(subscription, refusal), name)
         }
         // Not before all have taken over what their predecessors had waiting.

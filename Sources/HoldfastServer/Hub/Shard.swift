@@ -238,7 +238,7 @@ final class Shard: @unchecked Sendable {
     /// The broker has no way to get a topic's publications any more: subscribers are told, instead of waiting for ever.
     func endSubscriptions(to name: String) {
         self.loop.assertInEventLoop()
-        let refusal = CallbackAnswer.Refusal(error: .serviceUnavailable, serviceError: nil, data: nil)
+        let refusal = CallbackAnswer.Refusal(.serviceUnavailable)
         for subscription in Array(self.topics[name]?.subscribers ?? []) {
             subscription.session?.submit(.revoke(subscription, refusal), name)
         }

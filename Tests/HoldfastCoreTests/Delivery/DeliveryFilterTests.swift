@@ -1,5 +1,6 @@
 import HoldfastProtocol
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import HoldfastCore
