@@ -95,7 +95,7 @@ public final class Publication: Sendable {
                 for extra in extras { json.member(extra.name, extra.value) }
             case .plain:
                 json.member("data", raw: self.data)
-                if let sentAt {
+                if sentAt != nil {
                     if let publishedAt = self.publishedAt { json.member("published_at", publishedAt) }
                     json.member("received_at", self.receivedAt)
                     // The gateway hands publications over without a queue of its own per broker connection.
