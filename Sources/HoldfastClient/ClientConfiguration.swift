@@ -1,6 +1,11 @@
+import AsyncHTTPClient
+import CoreMetrics
+import Foundation
 import HoldfastCore
 import HoldfastProtocol
+import Logging
 import NIOCore
+import NIOPosix
 import NIOSSL
 
 /// Proves who the client is, in an `auth` event right behind `hello`.
@@ -32,7 +37,48 @@ public protocol LadderStorage: Sendable {
     func save(_ memory: ByteBuffer?)
 }
 
-/// What a ``ClientConnection`` may be told about itself. Only the URL has no default.
+/// A proxy that stands between the client and the world. Lines that are encrypted, and WebSockets, go through it with CONNECT
+/// (RFC 9110 §9.3.6); it sees no more of an encrypted line than the gateway's name.
+public struct HTTPProxy: Sendable, Equatable {
+    public var host: String
+    public var port: Int
+    /// Basic authentication (RFC 7617); shown nowhere.
+    public var login: Login?
+
+    public struct Login: Sendable, Equatable, CustomStringConvertible {
+        let user: String
+        let password: String
+
+        public init(user: String, password: String) {
+            self.user = user
+            self.password = password
+        }
+
+        /// The value of `Proxy-Authorization`.
+        var header: String { "Basic \(Data("\(self.user):\(self.password)".utf8).base64EncodedString())" }
+
+        public var description: String { "\(self.user):…" }
+    }
+
+    public init(host: String, port: Int, login: Login? = nil) {
+        self.host = host
+        self.port = port
+        self.login = login
+    }
+
+    /// - Parameter url: `http://[user:password@]host:port`, as in the environment variable `HTTPS_PROXY`.
+    /// - Returns: `nil` if it is none, or if the proxy itself is to be spoken to over TLS, which is not supported.
+    public init?(url: String) {
+        guard let parts = URLComponents(string: url), parts.scheme == "http", let host = parts.host, !host.isEmpty
+        else {
+            return nil
+        }
+        let login = parts.user.map { Login(user: $0, password: parts.password ?? "") }
+        self.init(host: host.trimmingCharacters(in: ["[", "]"]), port: parts.port ?? 80, login: login)
+    }
+}
+
+/// What a ``HoldfastClient`` may be told about itself. Only the URL has no default.
 public struct ClientConfiguration: Sendable {
     public var url: GatewayURL
     /// Called for each line, while it opens.
@@ -46,6 +92,18 @@ public struct ClientConfiguration: Sendable {
     public var headers: [String: String] = [:]
     /// For `wss` and `https`.
     public var tls = TLSConfiguration.makeClientConfiguration()
+    /// All lines go through it.
+    public var proxy: HTTPProxy?
+    /// For ``HoldfastClient/publish(_:to:idempotencyKey:)``: `api.key` of the gateway.
+    public var apiKey: String?
+    /// What happens when messages come faster than a loop reads them.
+    public var buffer = BufferPolicy.fail()
+    /// How long a graceful shutdown waits for replies.
+    public var closeTimeout = Duration.seconds(5)
+    /// Losses and problems are warnings, sessions are infos, lines are debug. By default nothing is logged.
+    public var logger = Logger(label: "holdfast.client", factory: { _ in SwiftLogNoOpLogHandler() })
+    /// Gets `holdfast_client_…`: messages, gaps, sessions, attempts by transport, round-trip times. `nil`: the program's.
+    public var metrics: (any MetricsFactory)?
     /// Name and version in `hello`, transports, timeout of a line, limits of the queue and the attempts.
     public var machine = ConnectionMachine.Options()
     /// Largest message taken from the gateway, in bytes; a larger one ends the line.
@@ -57,5 +115,27 @@ public struct ClientConfiguration: Sendable {
     /// - Throws: ``GatewayURL/Invalid``.
     public init(url: String) throws(GatewayURL.Invalid) {
         self.url = try GatewayURL(url)
+    }
+}
+
+extension ClientConfiguration {
+    /// To be shut down by who made it.
+    func makeHTTPClient() -> HTTPClient {
+        var configuration = HTTPClient.Configuration(
+            tlsConfiguration: self.tls,
+            // A portal that answers in the gateway's place must not get our headers.
+            redirectConfiguration: .disallow
+        )
+        configuration.timeout.connect = .microseconds(self.machine.connectTimeout.microseconds)
+        // When to try again is said elsewhere.
+        configuration.connectionPool.retryConnectionEstablishment = false
+        configuration.proxy = self.proxy.map { proxy in
+            .server(
+                host: proxy.host, port: proxy.port,
+                authorization: proxy.login.map { .basic(username: $0.user, password: $0.password) })
+        }
+        // Not on the app's loop, which may be stopped before the client's last connection is closed.
+        return HTTPClient(
+            eventLoopGroupProvider: .shared(MultiThreadedEventLoopGroup.singleton), configuration: configuration)
     }
 }

@@ -1,8 +1,7 @@
 import ArgumentParser
-import AsyncHTTPClient
 import Foundation
+import HoldfastClient
 import NIOCore
-import NIOHTTP1
 
 struct Publish: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -33,18 +32,21 @@ struct Publish: AsyncParsableCommand {
         let data =
             self.json == "-"
             ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : self.json
-        let answer: ServerAPI.Answer
         do {
-            answer = try await ServerAPI(url: self.url).publish(
-                self.subscription, data: data, idempotencyKey: self.idempotencyKey)
-        } catch let error as ServerAPI.Unreachable {
+            let key = ProcessInfo.processInfo.environment["HOLDFAST_API_KEY"]
+            let published = try await EventPublisher(url: self.url, apiKey: key).publish(
+                ByteBuffer(string: data), to: self.subscription,
+                idempotencyKey: self.idempotencyKey ?? UUID().uuidString)
+            printNow(String(buffer: published.answer))
+        } catch let error as HoldfastError {
+            printError(error.text)
+            if error.code == "unreachable" {
+                printError("Start one with `holdfast serve --dev --port 8080`, or name another with --url.")
+            }
+            throw ExitCode.failure
+        } catch let error as GatewayURL.Invalid {
             printError(error.description)
             throw ExitCode.failure
         }
-        guard answer.isSuccess else {
-            printError("\(answer.status): \(answer.body)")
-            throw ExitCode.failure
-        }
-        printNow(answer.body)
     }
 }

@@ -42,6 +42,9 @@ struct Tail: AsyncParsableCommand {
     @Option(name: .long, help: "A ticket to authenticate with.")
     var ticket: String?
 
+    @Option(name: .long, help: "An HTTP proxy to go through: http://[user:password@]host:port.")
+    var proxy: String?
+
     @Option(
         name: .long,
         help: "What to use: any of websocket,stream,poll. Where WebSockets get through, one is used in the end."
@@ -80,6 +83,9 @@ struct Tail: AsyncParsableCommand {
                     "--since has the form EPOCH:OFFSET, such as k3f9:41; a subscriber prints it when it leaves.")
             }
         }
+        if let proxy = self.proxy, HTTPProxy(url: proxy) == nil {
+            throw ValidationError("--proxy has the form http://host:port or http://user:password@host:port.")
+        }
         do {
             _ = try GatewayURL(self.url)
         } catch {
@@ -99,6 +105,7 @@ struct Tail: AsyncParsableCommand {
         configuration.machine.clientName = "holdfast tail"
         configuration.machine.clientVersion = HoldfastCommand.configuration.version
         configuration.machine.transports = self.transport.list
+        configuration.proxy = self.proxy.flatMap { HTTPProxy(url: $0) }
         if let ticket = self.ticket {
             configuration.credentials = { .ticket(ticket) }
             configuration.renewsCredentials = false

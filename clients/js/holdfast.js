@@ -123,472 +123,15 @@
  * @property {Transport[]} [transports] that may be used (default: all)
  */
 
-const NEVER = Infinity; // the time of what is not planned
-const USEFUL_MS = 10_000; // A connection that lived this long was useful: the backoff starts over.
-const RACE_PAUSE_MS = 10_000; // No second race within this time after one that the old line won.
-const STALE_ATTEMPT_MS = 1_000; // In doubt, an attempt older than this is begun anew: its SYN may wait for a retransmission.
-const WAIT_MIN_MS = 1_000;
-const WAIT_MAX_MS = 2_000;
-const ACK_EVENTS = 256;
-const ACK_BYTES = 65_536;
-/** A slow uplink needs time for what stands in the queue before the ping: 64 KiB/s, in steps so that little events do not count. */
-const UPLINK_STEP_BYTES = 16_384;
-const UPLINK_STEP_MS = 250;
-const FALLBACK_MS = 2_000; // A WebSocket that has not answered by then gets the fallback beside it.
-const FIRST_WORD_MS = 3_000; // A stream that says nothing for so long is kept in some proxy's buffer.
-const STREAM_SLACK_MS = 1_000; // The server's comments come every interval.
-const CUT_MS = 1_000; // A request to listen that ended sooner has failed. Otherwise some proxy does not like long ones.
-const LIVED_MS = 60_000; // A WebSocket that lived this long works here.
-const SECOND_TRY_MS = 30_000;
-const BUDGET_MS = 900_000; // In any time so long at most BUDGET WebSockets of no use, while the fallback works.
-const BUDGET = 2;
-const ATTEMPTS_KEPT = 8;
-const TERM_MS = 3_600_000;
-const TERM_MAX_MS = 86_400_000;
-const REST_MS = 900_000;
-const STREAM_DIED_MS = 900_000;
-const STREAM_BUFFERED_MS = 3_600_000;
-const STAGGER_MS = 10_000; // Tabs that wait for the same moment try one after the other: the next one knows how it went.
-const SAME_ATTEMPT_MS = 100; // Times pass through the wall clock of each tab, and come back a little different.
+/** @param {unknown} value @returns {value is number} */
+const isNumber = (value) => typeof value === "number";
 
-/** When to try again. Full jitter: with anything less, clients that were dropped together come back together. */
-class Backoff {
-  failures = 0; // lines since the last useful one that did not open, or did not live long enough to be useful
-  spread = 1_000; // ms, from the last hello: over how long the server wants its clients to come back
+/** @param {unknown} value @returns {value is string} */
+const isText = (value) => typeof value === "string";
 
-  #random;
-
-  /** @param {() => number} random */
-  constructor(random) {
-    this.#random = random;
-  }
-
-  /** @param {number} from @param {number} to */
-  between(from, to) {
-    return to > from ? from + Math.floor(this.#random() * (to - from)) : from;
-  }
-
-  /** The server's advice in ms. A single number is spread too, else all that got it would come at the same moment.
-   * @param {unknown} advice seconds
-   * @returns {[number, number]|undefined} */
-  range(advice) {
-    const [from, to] = typeof advice === "number" ? [advice, advice + this.spread / 1000] : Array.isArray(advice) ? advice : [];
-    const good = typeof from === "number" && typeof to === "number" && from >= 0 && to >= from && to < Infinity;
-    return good ? [Math.round(from * 1000), Math.round(to * 1000)] : undefined;
-  }
-
-  /**
-   * @param {boolean} suspected it was our own suspicion that ended the line, so nobody else lost theirs
-   * @param {boolean} hidden
-   * @param {[number, number]} [advice] moves the range, and never shortens it
-   */
-  delay(suspected, hidden, advice) {
-    const cap = hidden ? 300_000 : Math.min(Math.max(10_000, 2 * this.spread), 120_000);
-    let to = suspected ? 0 : this.spread;
-    if (this.failures > 0) to = Math.min(cap, Math.max(this.spread, 500 * 2 ** Math.min(this.failures, 16)));
-    return advice ? this.between(advice[0], Math.max(advice[1], to)) : this.between(0, to);
-  }
-}
-
-/** The round-trip time, estimated as in RFC 6298. Pings carry a number of their own, so no sample is ambiguous. */
-class RoundTrip {
-  /** @type {number|null} */
-  srtt = null;
-  #rttvar = 0;
-
-  /** @param {number} rtt */
-  sample(rtt) {
-    if (this.srtt === null) {
-      this.srtt = rtt;
-      this.#rttvar = rtt / 2;
-    } else {
-      this.#rttvar = 0.75 * this.#rttvar + 0.25 * Math.abs(this.srtt - rtt);
-      this.srtt = 0.875 * this.srtt + 0.125 * rtt;
-    }
-  }
-
-  /** How long a pong may take before the line is suspect. Short, because a suspicion costs only a race. */
-  wait() {
-    if (this.srtt === null) return WAIT_MAX_MS;
-    return Math.min(Math.max(Math.ceil(this.srtt + 4 * this.#rttvar + 500), WAIT_MIN_MS), WAIT_MAX_MS);
-  }
-}
-
-/** Whether the line lives: quiet → ping → suspect → dead. Anything heard starts over. */
-class Liveness {
-  visible = 4_000; // ms of quiet until a ping
-  hidden = 25_000;
-  isHidden = false;
-  timeout = 5_000;
-  slack = 0; // of the transport: how much longer it may be quiet
-  #heardAt = 0;
-  #wait = 0;
-  /** @type {number|null} a ping is out and nothing was heard since */
-  askedAt = null;
-  doubted = false;
-  /** @type {number|null} */
-  suspectAt = null;
-
-  get interval() {
-    return this.isHidden ? this.hidden : this.visible;
-  }
-
-  /**
-   * @param {number} now
-   * @param {boolean} [answer] to our last ping
-   * @returns {boolean} whether the line was suspect until now
-   */
-  heard(now, answer = false) {
-    const wasSuspect = this.suspectAt !== null;
-    this.#heardAt = now;
-    // In doubt only the answer is proof: what else comes may have been on its way, or in a buffer while we slept.
-    if (this.doubted && !wasSuspect && !answer) return false;
-    this.askedAt = this.suspectAt = null;
-    this.doubted = false;
-    return wasSuspect;
-  }
-
-  /**
-   * @param {number} now
-   * @param {number} wait
-   * @param {boolean} doubted
-   */
-  asked(now, wait, doubted) {
-    this.askedAt = now;
-    this.#wait = wait;
-    this.doubted = doubted;
-    // A suspect line gets its whole time again: a page that wakes up must not throw a good line away.
-    if (this.suspectAt !== null) this.suspectAt = now;
-  }
-
-  next() {
-    if (this.suspectAt !== null) return this.suspectAt + this.timeout;
-    if (this.askedAt !== null) return this.askedAt + this.#wait;
-    return this.#heardAt + this.interval + this.slack;
-  }
-
-  /** @param {number} now @returns {"ping"|"suspect"|"dead"|null} */
-  due(now) {
-    if (now < this.next()) return null;
-    if (this.suspectAt !== null) return "dead";
-    if (this.askedAt === null) return "ping";
-    this.suspectAt = now;
-    return "suspect";
-  }
-}
-
-/** @returns {Memory} */
-const nothingKnown = () => ({ v: 1, attempts: [], strikes: 0, until: null, term: TERM_MS, deaths: 0, life: null, rest: null, pollUntil: null });
-
-/**
- * Which transport is tried when. "The server is away" and "this network eats WebSockets" are two facts: a WebSocket that
- * failed says the second only if the fallback works meanwhile. What failed waits for this evidence; where the fallback
- * fails too, nothing is counted. What counts is remembered, and so holds over reloads and tabs.
- */
-class Ladder {
-  #memory = nothingKnown();
-  #news = false; // it has changed, and nobody was told
-  #transports;
-  #climbs; // whether there is anything to choose
-  /** @type {number|null} the WebSocket that has not answered yet. Attempts are named by their time */
-  #attempt = null;
-  /** @type {number[]} those that failed, and it is not known yet whether the fallback works */
-  #unanswered = [];
-  /** @type {number|null} the same of one that died young, and not for the first time */
-  #dying = null;
-  /** @type {{attempt: number, since: number}|null} the WebSocket that has answered, until it has lived */
-  #life = null;
-  /** @type {number[]} attempts that we have put into the memory. Another tab may write without knowing them */
-  #own = [];
-  #diedAt = -NEVER; // the last death that we know of, ours or another tab's
-  /** @type {number|null} an attempt is wanted, in spite of a verdict */
-  #asked = null;
-  #outages = 0; // rounds in a row in which the fallback failed
-
-  /** @param {Transport[]} transports */
-  constructor(transports) {
-    this.#transports = transports;
-    this.polls = transports.includes("poll");
-    this.#climbs = transports.includes("websocket") && transports.length > 1;
-  }
-
-  // ── Questions
-
-  /** @param {number} now @returns {Transport|undefined} */
-  fallback(now) {
-    if (this.polls && now < (this.#memory.pollUntil ?? 0)) return "poll";
-    return this.#transports.find((transport) => transport !== "websocket");
-  }
-
-  /** Nothing but a WebSocket is left, whatever is known of it. */
-  get desperate() {
-    return this.#climbs && this.#outages >= 2;
-  }
-
-  /** From when on a WebSocket may be tried. It does not move with the clock. */
-  get due() {
-    if (!this.#climbs) return this.#transports[0] === "websocket" ? -NEVER : NEVER;
-    if (this.#dying !== null) return NEVER;
-    const { attempts, strikes, until, rest } = this.#memory;
-    const budget = (attempts.at(-BUDGET) ?? -NEVER) + BUDGET_MS;
-    if (this.#asked !== null) return Math.max(budget, this.#asked);
-    const again = strikes ? (attempts.at(-1) ?? -NEVER) + SECOND_TRY_MS : -NEVER;
-    return Math.max(budget, again, until ?? -NEVER, rest ?? -NEVER);
-  }
-
-  /**
-   * What a round starts with.
-   * @param {number} now
-   * @param {boolean} suspect the line that carries the session is
-   */
-  start(now, suspect) {
-    const { deaths, until } = this.#memory;
-    const dies = suspect && this.#young(now) && (deaths > 0 || until !== null);
-    return ((this.due > now || dies) && this.fallback(now)) || "websocket";
-  }
-
-  /** The longest quiet that a WebSocket may have, where they died young. */
-  get quiet() {
-    const { deaths, life } = this.#memory;
-    return deaths >= 2 && life !== null ? Math.max(1_000, Math.floor(life / 2)) : NEVER;
-  }
-
-  /** When the WebSocket has lived, if there is something to forget then. */
-  get livedAt() {
-    return this.#life && !this.#blank ? this.#life.since + LIVED_MS : NEVER;
-  }
-
-  /**
-   * @param {number} now
-   * @param {Transport|null} carrier what carries the session
-   * @returns {{websocket: WebSocketStanding, blockedUntil: number|null}}
-   */
-  verdict(now, carrier) {
-    const { until, rest } = this.#memory;
-    if (carrier === "websocket") return { websocket: "works", blockedUntil: null };
-    if (now < (until ?? 0)) return { websocket: "blocked", blockedUntil: until };
-    return { websocket: now < (rest ?? 0) ? "resting" : "unknown", blockedUntil: null };
-  }
-
-  /** @returns {Memory|null|undefined} what is to be kept from now on; undefined: as before */
-  news() {
-    if (!this.#news) return undefined;
-    this.#news = false;
-    return this.#blank ? null : { ...this.#memory, attempts: [...this.#memory.attempts] };
-  }
-
-  // ── Facts
-
-  /**
-   * A WebSocket is tried.
-   * @param {number} now
-   * @param {boolean} desperate no fallback works that could be counted against it
-   */
-  opened(now, desperate) {
-    if (!this.#climbs) return;
-    this.#grown(now);
-    this.#asked = null;
-    this.#attempt = now;
-    if (!desperate) this.#enter(now);
-  }
-
-  /**
-   * It has answered hello.
-   * @param {number} now
-   */
-  answered(now) {
-    if (this.#attempt !== null) this.#life = { attempt: this.#attempt, since: now };
-    this.passed();
-  }
-
-  /** WebSockets answer here: the undecided ones were of no use for another reason. */
-  passed() {
-    if (this.#attempt !== null) this.#unanswered.push(this.#attempt);
-    this.#attempt = null;
-    this.#forgive();
-  }
-
-  /** It was not answered. */
-  failed() {
-    if (this.#attempt !== null && this.#own.includes(this.#attempt)) this.#unanswered.push(this.#attempt);
-    this.#attempt = null;
-  }
-
-  /**
-   * The WebSocket that carried the session is gone.
-   * @param {number} now
-   * @param {boolean} abnormal nobody said why
-   */
-  ended(now, abnormal) {
-    const life = this.#young(now) && abnormal ? this.#life : null;
-    this.#life = null;
-    if (!life) return;
-    const memory = this.#memory;
-    this.#enter(life.attempt);
-    memory.life = Math.min(memory.life ?? NEVER, now - life.since);
-    // What kills the lines of all tabs at once is one death.
-    if (life.since >= this.#diedAt) memory.deaths = Math.min(memory.deaths + 1, 3);
-    this.#diedAt = now;
-    if (memory.deaths >= 2 || memory.until !== null) this.#dying = life.attempt;
-  }
-
-  /** It has lived, so WebSockets work here: all is forgotten, but for what the budget has spent. */
-  lived() {
-    this.#life = this.#dying = null;
-    this.#memory = { ...nothingKnown(), attempts: this.#memory.attempts };
-    this.#news = true;
-  }
-
-  /**
-   * The fallback works, so what failed has itself to blame.
-   * @param {number} now
-   */
-  works(now) {
-    const memory = this.#memory;
-    let guilty = memory.until !== null;
-    if (this.#unanswered.length) guilty ||= ++memory.strikes >= 2;
-    else if (this.#dying === null) return;
-    if (this.#dying !== null) guilty ||= memory.deaths >= 3;
-    if (guilty) this.#block(now);
-    else if (this.#dying !== null) memory.rest = now + REST_MS;
-    this.#unanswered = [];
-    this.#dying = null;
-    this.#news = true;
-  }
-
-  /** It has carried more than hello. */
-  carries() {
-    this.#outages = 0;
-  }
-
-  /** The fallback has failed too: the server is away, or the whole network. */
-  away() {
-    this.#outages++;
-    if (this.#dying !== null) {
-      this.#memory.deaths = Math.max(0, this.#memory.deaths - 1);
-      this.#unanswered.push(this.#dying);
-    }
-    this.#dying = null;
-    this.#forgive();
-  }
-
-  /** The app has finished in the middle of it: what stands in the memory stays there, as if the page were gone. */
-  left() {
-    this.#attempt = this.#dying = this.#life = null;
-    this.#unanswered = [];
-  }
-
-  /**
-   * Another network, or the app's wish.
-   * @param {number} now
-   */
-  ask(now) {
-    if (this.#attempt === null && !this.#life) this.#asked = now;
-  }
-
-  /**
-   * Streams do not come through.
-   * @param {number} until
-   */
-  poll(until) {
-    this.#memory.pollUntil = until;
-    this.#news = this.#climbs;
-  }
-
-  /**
-   * What we, or another tab, have remembered. Perhaps nonsense.
-   * @param {any} memory
-   * @param {number} now
-   */
-  recall(memory, now) {
-    if (!this.#climbs) return;
-    /** @param {unknown} value @param {number} from @param {number} to @returns {number|null} */
-    const number = (value, from, to) => (typeof value === "number" && value >= from ? Math.floor(Math.min(value, to)) : null);
-    const given = memory?.v === 1 ? memory : {};
-    // A clock that was put back has left attempts in the future.
-    const recent = (/** @type {unknown} */ at) => typeof at === "number" && at > now - BUDGET_MS && at <= now + SAME_ATTEMPT_MS;
-    const attempts = Array.isArray(given.attempts) ? given.attempts.filter(recent).map(Math.floor) : [];
-    const { deaths } = this.#memory;
-    this.#grown(now);
-    this.#memory = {
-      v: 1,
-      attempts,
-      strikes: number(given.strikes, 0, 2) ?? 0,
-      until: number(given.until, -NEVER, now + TERM_MAX_MS),
-      term: number(given.term, TERM_MS, TERM_MAX_MS) ?? TERM_MS,
-      deaths: number(given.deaths, 0, 3) ?? 0,
-      life: number(given.life, 0, LIVED_MS),
-      rest: number(given.rest, -NEVER, now + REST_MS),
-      pollUntil: number(given.pollUntil, -NEVER, now + STREAM_BUFFERED_MS),
-    };
-    if (this.#memory.deaths > deaths) this.#diedAt = now;
-    this.#sort();
-    // The other tab could not know what we have just written. What it has left out as too old stays out, or this had no end.
-    const full = this.#memory.attempts.length === ATTEMPTS_KEPT;
-    for (const at of this.#own.splice(0).filter(recent)) {
-      if (this.#find(at) >= 0) this.#own.push(at);
-      else if (!full || at > this.#memory.attempts[0]) this.#enter(at);
-    }
-  }
-
-  // ── Within
-
-  get #blank() {
-    const { attempts, strikes, until, deaths, rest, pollUntil } = this.#memory;
-    return !attempts.length && !strikes && !deaths && (until ?? rest ?? pollUntil) === null;
-  }
-
-  /** @param {number} now */
-  #young(now) {
-    return this.#life !== null && now - this.#life.since < LIVED_MS;
-  }
-
-  /**
-   * A WebSocket that has lived vouches for what was before, and not for what comes.
-   * @param {number} now
-   */
-  #grown(now) {
-    if (!this.#young(now)) this.#life = null;
-  }
-
-  /** @param {number} now */
-  #block(now) {
-    const memory = this.#memory;
-    // Doubled where the attempt at its end has failed; another one changes nothing that was not known.
-    if (memory.until !== null && memory.until <= now) memory.term = Math.min(2 * memory.term, TERM_MAX_MS);
-    memory.until = now + memory.term;
-    memory.strikes = 0;
-  }
-
-  /** @param {number} attempt */
-  #enter(attempt) {
-    this.#own.push(attempt);
-    this.#memory.attempts.push(attempt);
-    this.#sort();
-    this.#news = true;
-  }
-
-  #sort() {
-    const { attempts } = this.#memory;
-    attempts.sort((a, b) => a - b).splice(0, attempts.length - ATTEMPTS_KEPT);
-  }
-
-  /** @param {number} attempt */
-  #find(attempt) {
-    return this.#memory.attempts.findIndex((at) => Math.abs(at - attempt) <= SAME_ATTEMPT_MS);
-  }
-
-  /** Takes the undecided ones out of the memory. */
-  #forgive() {
-    for (const attempt of this.#unanswered.splice(0)) {
-      this.#own = this.#own.filter((at) => at !== attempt);
-      const index = this.#find(attempt);
-      if (index < 0) continue;
-      this.#memory.attempts.splice(index, 1);
-      this.#news = true;
-    }
-  }
-}
+const { isSafeInteger } = Number;
+const { ceil, floor, max, min, round } = Math;
+const { parse, stringify } = JSON;
 
 /**
  * @typedef {object} Command
@@ -600,105 +143,6 @@ class Ladder {
  * @property {Topic} [topic] that an unsubscribe ends
  * @property {number} holds the lists of the outbox that it is in
  */
-
-/**
- * What was sent and is not yet counted by the server (repeated after a resume), and what has no reply yet (repeated
- * in a new session). A command takes room until it is neither.
- */
-class Outbox {
-  bytes = 0;
-  /** Events of this session that the server has counted. */
-  acknowledged = 0;
-  /** @type {Command[]} number acknowledged+1, +2, … of this session */
-  unacknowledged = [];
-  /** @type {Map<string, Command>} in the order of the app's calls */
-  #unanswered = new Map();
-
-  /** @param {number} limit bytes */
-  constructor(limit) {
-    this.limit = limit;
-  }
-
-  /**
-   * Awaits the reply.
-   * @param {Command} command
-   */
-  await(command) {
-    this.#hold(command);
-    this.#unanswered.set(command.id, command);
-  }
-
-  /**
-   * Counts it into the session.
-   * @param {Command} command @param {boolean} [first] before all that is not acknowledged
-   */
-  post(command, first = false) {
-    this.#hold(command);
-    if (first) this.unacknowledged.unshift(command);
-    else this.unacknowledged.push(command);
-  }
-
-  /** @param {unknown} received the server's count @returns {boolean} false: the count cannot be */
-  acknowledge(received) {
-    const news = /** @type {number} */ (received) - this.acknowledged;
-    if (!Number.isSafeInteger(received) || news < 0 || news > this.unacknowledged.length) return false;
-    for (const command of this.unacknowledged.splice(0, news)) this.#release(command);
-    this.acknowledged += news;
-    return true;
-  }
-
-  /** @param {string} id @returns {Command|undefined} */
-  answer(id) {
-    const command = this.#unanswered.get(id);
-    if (!command) return undefined;
-    this.#unanswered.delete(id);
-    this.#release(command);
-    return command;
-  }
-
-  /** How many events this session has. */
-  get posted() {
-    return this.acknowledged + this.unacknowledged.length;
-  }
-
-  /** What the server has perhaps yet to receive. */
-  unacknowledgedBytes() {
-    return this.unacknowledged.reduce((sum, command) => sum + command.bytes, 0);
-  }
-
-  /** Takes a message out that the server will not have. Those after it move up: it was never counted. */
-  removeBiggest() {
-    let biggest;
-    for (const command of this.unacknowledged) {
-      if (command.kind === "message" && command.holds > 1 && command.bytes > (biggest?.bytes ?? 0)) biggest = command;
-    }
-    if (!biggest) return undefined;
-    this.unacknowledged.splice(this.unacknowledged.indexOf(biggest), 1);
-    this.#release(biggest);
-    return this.answer(biggest.id);
-  }
-
-  /**
-   * A new session counts from nought.
-   * @returns {Command[]} what has no reply, in order
-   */
-  restart() {
-    for (const command of this.unacknowledged.splice(0)) this.#release(command);
-    this.acknowledged = 0;
-    return [...this.#unanswered.values()];
-  }
-
-  /** @param {Command} command */
-  #hold(command) {
-    if (!command.holds++) this.bytes += command.bytes;
-  }
-
-  /** @param {Command} command */
-  #release(command) {
-    if (!--command.holds) this.bytes -= command.bytes;
-  }
-}
-
 /**
  * @typedef {object} Line
  * @property {number} id
@@ -734,136 +178,109 @@ class Outbox {
  *
  * A round is one try for a line, on one transport and then, if that one fails or does not answer, on the other. What it
  * starts with, the ladder says. A WebSocket that is tried beside a working fallback is a rival too, and probes.
+ *
+ * It is one function, because every page has to load it: a minifier gives variables one letter and lets constants
+ * vanish, and can do neither with what belongs to an object. Each part has its variables first, then its functions.
+ *
+ * @constructor
+ * @param {MachineOptions} options
  */
-export class ConnectionMachine {
-  /** @type {State} */
-  state = "idle";
-  /** @type {Map<string, Topic>} */
-  topics = new Map();
-  #backoff;
-  #outbox;
-  #roundTrip = new RoundTrip();
-  #liveness = new Liveness();
-  #ladder;
-  #counts = { attempts: 0, races: 0, resumed: 0, sessions: 0, duplicates: 0, gaps: 0 };
+export function ConnectionMachine({
+  random,
+  client = { name: "holdfast-js", version: "0.1.0" },
+  credentials,
+  connectTimeout = 10_000,
+  queueBytes = 1_048_576,
+  maxAttempts = Infinity,
+  transports = TRANSPORTS,
+}) {
+  const NEVER = Infinity; // the time of what is not planned, and of what is not known to have happened
+  const USEFUL_MS = 10_000; // A connection that lived this long was useful: the backoff starts over.
+  const RACE_PAUSE_MS = 10_000; // No second race within this time after one that the old line won.
+  const STALE_ATTEMPT_MS = 1_000; // In doubt, an attempt older than this is begun anew: its SYN may wait for a retransmission.
+  const WAIT_MIN_MS = 1_000;
+  const WAIT_MAX_MS = 2_000;
+  const ACK_EVENTS = 256;
+  const ACK_BYTES = 65_536;
+  /** A slow uplink needs time for what stands in the queue before the ping: 64 KiB/s, in steps so that little events do not count. */
+  const UPLINK_STEP_BYTES = 16_384;
+  const UPLINK_STEP_MS = 250;
+  const FALLBACK_MS = 2_000; // A WebSocket that has not answered by then gets the fallback beside it.
+  const FIRST_WORD_MS = 3_000; // A stream that says nothing for so long is kept in some proxy's buffer.
+  const STREAM_SLACK_MS = 1_000; // The server's comments come every interval.
+  const CUT_MS = 1_000; // A request to listen that ended sooner has failed. Otherwise some proxy does not like long ones.
+  const LIVED_MS = 60_000; // A WebSocket that lived this long works here.
+  const SECOND_TRY_MS = 30_000;
+  const BUDGET_MS = 900_000; // In any time so long at most BUDGET WebSockets of no use, while the fallback works.
+  const BUDGET = 2;
+  const ATTEMPTS_KEPT = 8;
+  const TERM_MS = 3_600_000;
+  const TERM_MAX_MS = 86_400_000;
+  const REST_MS = 900_000;
+  const STREAM_DIED_MS = 900_000;
+  const STREAM_BUFFERED_MS = 3_600_000;
+  const STAGGER_MS = 10_000; // Tabs that wait for the same moment try one after the other: the next one knows how it went.
+  const SAME_ATTEMPT_MS = 100; // Times pass through the wall clock of each tab, and come back a little different.
 
+  let now = 0;
   /** @type {Action[]} */
-  #actions = [];
-  #now = 0;
-  #options;
+  let actions = [];
+  /** @type {State} */
+  let state = (this.state = "idle");
+  /** @type {Map<string, Topic>} */
+  const topics = (this.topics = new Map());
+  const counts = { attempts: 0, races: 0, resumed: 0, sessions: 0, duplicates: 0, gaps: 0 };
+
   /** @type {Line|null} */
-  #main = null;
+  let main = null;
   /** @type {Line|null} */
-  #rival = null;
-  #lastLine = 0;
-  #offline = false;
+  let rival = null;
+  let lastLine = 0;
+  let offline = false;
   /** @type {string|null} */
-  #session = null;
-  #received = 0; // events of the server in this session
-  #acked = 0; // of these, what we have told it
-  #ackBytes = 0; // their bytes since
-  #ackAt = NEVER;
-  #countAt = NEVER; // by then we want a count from the server
-  /** @type {{data: string, at: number}|null} */
-  #ping = null;
-  #pings = 0;
-  #pongBy = NEVER; // by then our own direction is taken for dead, even if the line carries events
-  #attemptAt = NEVER;
-  #attemptNotBefore = 0; // the server's advice, which no doubt may shorten
-  #raceNotBefore = 0;
-  /** @type {"goaway"|"deaf"|null} main works, and yet the session is to move */
-  #moving = null;
-  /** @type {"fallback"|"websocket"|null} whose turn it is in this round when what is tried fails */
-  #next = null;
+  let session = null;
+  let received = 0; // events of the server in this session
+  let unacked = 0; // of these, what we have not told it
+  let ackBytes = 0; // their bytes
+  let ackAt = NEVER;
+  let countAt = NEVER; // by then we want a count from the server
+  let pings = 0; // also what the last one carries
+  let pingAt = NEVER; // that of the last one, until it is answered
+  let pongBy = NEVER; // by then our own direction is taken for dead, even if the line carries events
+  let attemptAt = NEVER;
+  let attemptNotBefore = 0; // the server's advice, which no doubt may shorten
+  let raceNotBefore = 0;
+  /** @type {"goaway"|"deaf"|null|undefined} main works, and yet the session is to move */
+  let moving;
+  /** @type {"fallback"|"websocket"|null|undefined|false} whose turn it is in this round when what is tried fails */
+  let next;
   /** @type {[number, number]|undefined} of the server, in this round */
-  #advice;
-  #climbDue = NEVER; // from when on a WebSocket may be tried beside the fallback
-  #climbAt = NEVER; // and when it will
-  #waitCap = NEVER; // ms; longer polls are cut by somebody
-  #liveAt = 0; // when the last hello was answered
-  #forgiven = false; // a late timer was excused, and nothing was heard since
-  #reauthenticate = false;
-  #refreshed = false; // credentials were asked anew because of 4001
-  /** Lines that we gave up after their hello: it may yet arrive, and take the session (4000) from the line that has it. */
-  #ghosts = 0;
-  #timerAt = NEVER;
+  let roundAdvice;
+  let climbDue = NEVER; // from when on a WebSocket may be tried beside the fallback
+  let climbAt = NEVER; // and when it will
+  let waitCap = NEVER; // ms; longer polls are cut by somebody
+  let liveAt = 0; // when the last hello was answered
+  let forgiven = false; // a late timer was excused, and nothing was heard since
+  let reauthenticate = false;
+  let refreshed = false; // credentials were asked anew because of 4001
+  let ghosts = 0; // Lines that we gave up after their hello: it may yet arrive, and take the session (4000) from the line that has it.
+  let timerAt = NEVER;
 
-  /** @param {MachineOptions} options */
-  constructor(options) {
-    const {
-      random,
-      client = { name: "holdfast-js", version: "0.1.0" },
-      credentials,
-      connectTimeout = 10_000,
-      queueBytes = 1_048_576,
-      maxAttempts = Infinity,
-      transports = TRANSPORTS,
-    } = options;
-    this.#options = { client, credentials, connectTimeout, maxAttempts };
-    this.#backoff = new Backoff(random);
-    this.#outbox = new Outbox(queueBytes);
-    this.#ladder = new Ladder(transports);
-  }
+  /**
+   * @template {Action["type"]} Type
+   * @param {Type} type
+   * @param {Omit<Extract<Action, {type: Type}>, "type">} action
+   */
+  const act = (type, action) => {
+    actions.push(/** @type {any} */ ({ type, ...action }));
+  };
 
-  /** @param {Input} input @param {number} now @returns {Action[]} */
-  handle(input, now) {
-    this.#now = now;
-    this.#actions = [];
-    switch (input.type) {
-      case "connect": this.#connect(); break;
-      case "close": this.#stop("closed_by_app"); break;
-      case "subscribe": this.#subscribe(input); break;
-      case "unsubscribe": this.#unsubscribe(input); break;
-      case "message": this.#message(input); break;
-      case "opened": this.#opened(input); break;
-      case "receive": this.#receive(input); break;
-      case "heard": this.#spoken(input.line); break;
-      case "cut": this.#cut(input.line); break;
-      case "closed": this.#closed(input); break;
-      case "timer": this.#timer(); break;
-      case "hidden": case "shown": this.#page(input.type); break;
-      case "offline": case "online": this.#network(input.type); break;
-      case "changed": this.#ladder.ask(now); // falls through
-      case "doubt": this.#doubt("doubt"); break;
-      case "probe":
-        this.#ladder.ask(now);
-        this.#planClimb(0);
-        break;
-      case "memory": this.#ladder.recall(input.memory, now); break;
-    }
-    this.#planClimb(STAGGER_MS);
-    const memory = this.#ladder.news();
-    if (memory !== undefined) this.#do({ type: "remember", memory });
-    this.#arm();
-    return this.#actions;
-  }
-
-  stats() {
-    const transport = this.#live ? /** @type {Line} */ (this.#main).transport : null;
-    return {
-      ...this.#counts,
-      transport,
-      ...this.#ladder.verdict(this.#now, transport),
-      state: this.state,
-      session: this.#session,
-      received: this.#received,
-      sent: this.#outbox.posted,
-      queuedBytes: this.#outbox.bytes,
-      srtt: this.#roundTrip.srtt && Math.round(this.#roundTrip.srtt),
-    };
-  }
-
-  /** @param {Action} action */
-  #do(action) {
-    this.#actions.push(action);
-  }
-
-  /** @param {State} state @param {string} reason */
-  #become(state, reason) {
-    const nextAttemptAt = state === "reconnecting" && this.#attemptAt < NEVER ? this.#attemptAt : undefined;
-    this.#do({ type: "state", state, previous: this.state, reason, nextAttemptAt });
-    this.state = state;
-  }
+  /** @param {State} after @param {string} reason */
+  const become = (after, reason) => {
+    const nextAttemptAt = after === "reconnecting" && attemptAt < NEVER ? attemptAt : undefined;
+    act("state", { state: after, previous: state, reason, nextAttemptAt });
+    state = after;
+  };
 
   /**
    * An error that the server has sent, or none and then this one.
@@ -871,598 +288,752 @@ export class ConnectionMachine {
    * @param {string} error
    * @param {WireEvent} event
    */
-  #error(code, error, event) {
-    this.#do({ type: "error", code: event.code ?? code, error: String(event.error ?? error), event });
-  }
+  const complain = (code, error, event) => {
+    act("error", { code: event.code ?? code, error: String(event.error ?? error), event });
+  };
 
   /** @param {WireEvent} event */
-  #badCount(event) {
-    this.#error("bad_count", "The server's count of our events cannot be.", event);
-  }
+  const badCount = (event) => {
+    complain("bad_count", "The server's count of our events cannot be.", event);
+  };
+
+  // ── The backoff: when to try again. Full jitter: with anything less, clients that were dropped together come back together.
+
+  let failures = 0; // lines since the last useful one that did not open, or did not live long enough to be useful
+  let spread = 1_000; // ms, from the last hello: over how long the server wants its clients to come back
+
+  /** @param {number} from @param {number} to */
+  const between = (from, to) => {
+    return to > from ? from + floor(random() * (to - from)) : from;
+  };
+
+  /** The server's advice in ms. A single number is spread too, else all that got it would come at the same moment.
+   * @param {any} advice seconds
+   * @returns {[number, number]|undefined} */
+  const rangeOf = (advice) => {
+    const [from, to] = isNumber(advice) ? [advice, advice + spread / 1000] : [advice].flat();
+    const good = isNumber(from) && isNumber(to) && from >= 0 && to >= from && to < NEVER;
+    return good ? [round(from * 1000), round(to * 1000)] : undefined;
+  };
+
+  /**
+   * @param {boolean} suspected it was our own suspicion that ended the line, so nobody else lost theirs
+   * @param {[number, number]} [advice] moves the range, and never shortens it
+   */
+  const delay = (suspected, advice) => {
+    const [from, least] = advice ?? [0, 0];
+    const cap = isHidden ? 300_000 : min(max(10_000, 2 * spread), 120_000);
+    const to = failures ? min(cap, max(spread, 500 * 2 ** failures)) : suspected ? 0 : spread;
+    return between(from, max(least, to));
+  };
+
+  // ── The round-trip time, estimated as in RFC 6298. Pings carry a number of their own, so no sample is ambiguous.
+
+  /** @type {number|null} */
+  let srtt = null;
+  let rttvar = NEVER; // not known yet
+
+  /** @param {number} rtt */
+  const sample = (rtt) => {
+    rttvar = srtt === null ? rtt / 2 : 0.75 * rttvar + 0.25 * Math.abs(srtt - rtt);
+    srtt = 0.875 * (srtt ?? rtt) + 0.125 * rtt;
+  };
+
+  /** How long a pong may take before the line is suspect. Short, because a suspicion costs only a race. */
+  const pongWait = () => {
+    return min(max(ceil((srtt ?? 0) + 4 * rttvar + 500), WAIT_MIN_MS), WAIT_MAX_MS);
+  };
+
+  // ── Whether the line lives: quiet → ping → suspect → dead. Anything heard starts over.
+
+  let visibleInterval = 4_000; // ms of quiet until a ping
+  let hiddenInterval = 25_000;
+  let isHidden = false;
+  let timeout = 5_000;
+  let slack = 0; // of the transport: how much longer it may be quiet
+  let heardAt = 0;
+  let askedAt = NEVER; // a ping is out and nothing was heard since
+  let askedWait = 0;
+  let doubted = false;
+  let suspectAt = NEVER;
+
+  const interval = () => {
+    return isHidden ? hiddenInterval : visibleInterval;
+  };
+
+  const suspect = () => {
+    return suspectAt < NEVER;
+  };
+
+  /**
+   * @param {boolean} [answer] to our last ping
+   * @returns {boolean} whether the line was suspect until now
+   */
+  const alive = (answer) => {
+    const wasSuspect = suspect();
+    heardAt = now;
+    // In doubt only the answer is proof: what else comes may have been on its way, or in a buffer while we slept.
+    if (wasSuspect || answer || !doubted) {
+      askedAt = suspectAt = NEVER;
+      doubted = false;
+    }
+    return wasSuspect;
+  };
+
+  /** @param {number} wait @param {boolean} inDoubt */
+  const asked = (wait, inDoubt) => {
+    askedAt = now;
+    askedWait = wait;
+    doubted = inDoubt;
+    // A suspect line gets its whole time again: a page that wakes up must not throw a good line away.
+    if (suspect()) suspectAt = now;
+  };
+
+  /** When it is to be asked, is suspect, or is dead. */
+  const livenessAt = () => {
+    return suspect() ? suspectAt + timeout : askedAt < NEVER ? askedAt + askedWait : heardAt + interval() + slack;
+  };
+
+  // ── The ladder: which transport is tried when. "The server is away" and "this network eats WebSockets" are two facts: a
+  // WebSocket that failed says the second only if the fallback works meanwhile. What failed waits for this evidence; where
+  // the fallback fails too, nothing is counted. What counts is remembered, and so holds over reloads and tabs.
+
+  /** @returns {Memory} */
+  const nothingKnown = () => ({ v: 1, attempts: [], strikes: 0, until: null, term: TERM_MS, deaths: 0, life: null, rest: null, pollUntil: null });
+  let memory = nothingKnown();
+  let news = false; // it has changed, and nobody was told
+  const polls = transports.includes("poll");
+  const climbs = transports.includes("websocket") && transports.length > 1; // whether there is anything to choose
+  let pending = NEVER; // the WebSocket that has not answered yet. Attempts are named by their time
+  /** @type {number[]} those that failed, and it is not known yet whether the fallback works */
+  let undecided = [];
+  let dying = NEVER; // the same of one that died young, and not for the first time
+  let answeredAt = -NEVER; // of the WebSocket that has answered, until it has lived
+  let answeredAttempt = NEVER;
+  /** @type {number[]} attempts that we have put into the memory. Another tab may write without knowing them */
+  let own = [];
+  let diedAt = -NEVER; // the last death that we know of, ours or another tab's
+  let wantedAt = NEVER; // an attempt is wanted, in spite of a verdict
+  let outages = 0; // rounds in a row in which the fallback failed
+
+  /** @param {number|null|undefined} time */
+  const past = (time) => {
+    return time ?? -NEVER;
+  };
+
+  /** @returns {Transport|undefined} */
+  const fallback = () => {
+    return polls && now < past(memory.pollUntil) ? "poll" : transports.find((transport) => transport !== "websocket");
+  };
+
+  /** From when on a WebSocket may be tried. It does not move with the clock. */
+  const due = () => {
+    if (!climbs) return transports[0] === "websocket" ? -NEVER : NEVER;
+    if (dying < NEVER) return NEVER;
+    const { attempts, strikes, until, rest } = memory;
+    const budget = past(attempts.at(-BUDGET)) + BUDGET_MS;
+    if (wantedAt < NEVER) return max(budget, wantedAt);
+    return max(budget, past(strikes ? attempts.at(-1) : null) + SECOND_TRY_MS, past(until), past(rest));
+  };
+
+  /** Whether the WebSocket that has answered has yet to live. */
+  const young = () => {
+    return now - answeredAt < LIVED_MS;
+  };
+
+  /** A WebSocket that has lived vouches for what was before, and not for what comes. */
+  const grown = () => {
+    if (!young()) answeredAt = -NEVER;
+  };
+
+  /** When the WebSocket has lived, if there is something to forget then. */
+  const livedAt = () => {
+    return answeredAt > -NEVER && !blank() ? answeredAt + LIVED_MS : NEVER;
+  };
+
+  const blank = () => {
+    const { attempts, strikes, until, deaths, rest, pollUntil } = memory;
+    return !(attempts.length || strikes || deaths) && (until ?? rest ?? pollUntil) === null;
+  };
+
+  /** WebSockets answer here: the undecided ones were of no use for another reason. */
+  const passed = () => {
+    undecided.push(pending);
+    pending = NEVER;
+    forgive();
+  };
+
+  /**
+   * The WebSocket that carried the session is gone.
+   * @param {boolean} abnormal nobody said why
+   */
+  const died = (abnormal) => {
+    if (young() && abnormal) {
+      enter(answeredAttempt);
+      memory.life = min(memory.life ?? NEVER, now - answeredAt);
+      // What kills the lines of all tabs at once is one death.
+      if (answeredAt >= diedAt) memory.deaths = min(memory.deaths + 1, 3);
+      diedAt = now;
+      if (memory.deaths >= 2 || memory.until !== null) dying = answeredAttempt;
+    }
+    answeredAt = -NEVER;
+  };
+
+  /** The fallback works, so what failed has itself to blame. */
+  const works = () => {
+    const died = dying < NEVER;
+    const { until, term, deaths } = memory;
+    if (!undecided.length && !died) return;
+    if (until !== null || (undecided.length && ++memory.strikes >= 2) || (died && deaths >= 3)) {
+      // Doubled where the attempt at its end has failed; another one changes nothing that was not known.
+      if (until !== null && until <= now) memory.term = min(2 * term, TERM_MAX_MS);
+      memory.until = now + memory.term;
+      memory.strikes = 0;
+    } else if (died) memory.rest = now + REST_MS;
+    undecided = [];
+    dying = NEVER;
+    news = true;
+  };
+
+  /** The fallback has failed too: the server is away, or the whole network. */
+  const away = () => {
+    outages++;
+    if (dying < NEVER) {
+      memory.deaths = max(0, memory.deaths - 1);
+      undecided.push(dying);
+    }
+    dying = NEVER;
+    forgive();
+  };
+
+  /** Another network, or the app's wish. */
+  const want = () => {
+    if (pending === NEVER && answeredAt === -NEVER) wantedAt = now;
+  };
+
+  /**
+   * Streams do not come through.
+   * @param {number} until
+   */
+  const pollUntil = (until) => {
+    memory.pollUntil = until;
+    news = climbs;
+  };
+
+  /** @param {number} attempt */
+  const enter = (attempt) => {
+    own.push(attempt);
+    memory.attempts.push(attempt);
+    sort();
+    news = true;
+  };
+
+  const sort = () => {
+    const { attempts } = memory;
+    attempts.sort((a, b) => a - b).splice(0, attempts.length - ATTEMPTS_KEPT);
+  };
+
+  /** @param {number} attempt */
+  const find = (attempt) => {
+    return memory.attempts.findIndex((at) => Math.abs(at - attempt) <= SAME_ATTEMPT_MS);
+  };
+
+  /** Takes the undecided ones out of the memory. */
+  const forgive = () => {
+    for (const attempt of undecided.splice(0)) {
+      own = own.filter((at) => at !== attempt);
+      const index = find(attempt);
+      if (index < 0) continue;
+      memory.attempts.splice(index, 1);
+      news = true;
+    }
+  };
+
+  // ── The outbox: what was sent and is not yet counted by the server (repeated after a resume), and what has no reply yet
+  // (repeated in a new session). A command takes room until it is neither.
+
+  let queued = 0; // bytes
+  let counted = 0; // events of this session that the server has counted
+  /** @type {Command[]} number counted+1, +2, … of this session */
+  let uncounted = [];
+  /** @type {Map<string, Command>} in the order of the app's calls */
+  const unanswered = new Map();
+
+  /** @param {Command} command */
+  const hold = (command) => {
+    if (!command.holds++) queued += command.bytes;
+  };
+
+  /** @param {Command} command */
+  const release = (command) => {
+    if (!--command.holds) queued -= command.bytes;
+  };
+
+  /** @param {Command} command */
+  const awaitReply = (command) => {
+    hold(command);
+    unanswered.set(command.id, command);
+  };
+
+  /** @param {unknown} count the server's @returns {boolean} false: the count cannot be */
+  const acknowledge = (count) => {
+    const more = /** @type {number} */ (count) - counted;
+    if (!isSafeInteger(count) || more < 0 || more > uncounted.length) return false;
+    uncounted.splice(0, more).forEach(release);
+    counted += more;
+    return true;
+  };
+
+  /** @param {string} id @returns {Command|undefined} */
+  const answer = (id) => {
+    const command = unanswered.get(id);
+    if (command) release(command);
+    unanswered.delete(id);
+    return command;
+  };
+
+  /** How many events this session has. */
+  const posted = () => {
+    return counted + uncounted.length;
+  };
 
   // ── Commands of the app
 
-  #connect() {
-    if (this.state === "idle" || this.state === "closed") {
-      this.#backoff.failures = 0;
-      this.#refreshed = this.#reauthenticate = false;
-      if (this.#offline) {
-        this.#attemptAt = this.#now;
-        return this.#become("suspended", "offline");
-      }
-      this.#become("connecting", "connect");
-      return this.#attempt();
+  /** @param {string} reason @param {{code: string, error: string, closeCode?: number}} [error] */
+  const stop = (reason, error) => {
+    if (state === "closed") return;
+    for (const line of lines()) letGo(line, 1000);
+    main = rival = session = moving = null;
+    attemptAt = NEVER;
+    attemptNotBefore = ghosts = 0;
+    // The app has finished in the middle of it: what stands in the memory stays there, as if the page were gone.
+    pending = dying = NEVER;
+    answeredAt = -NEVER;
+    undecided = [];
+    if (error) act("error", error);
+    become("closed", reason);
+    for (const message of withdraw()) {
+      answer(message.id);
+      fail(message, "closed", "The connection was closed before the reply.");
     }
-    // The app knows better than the platform's idea of being offline.
-    this.#offline = false;
-    this.#doubt("connect");
-  }
-
-  /** @param {string} reason @param {Extract<Action, {type: "error"}>} [error] */
-  #stop(reason, error) {
-    if (this.state === "closed") return;
-    for (const line of this.#lines) this.#letGo(line, 1000);
-    this.#main = this.#rival = this.#session = null;
-    this.#attemptAt = NEVER;
-    this.#moving = null;
-    this.#attemptNotBefore = this.#ghosts = 0;
-    this.#ladder.left();
-    if (error) this.#do(error);
-    this.#become("closed", reason);
-    for (const message of this.#withdraw()) {
-      this.#outbox.answer(message.id);
-      this.#fail(message, "closed", "The connection was closed before the reply.");
-    }
-    for (const topic of this.topics.values()) topic.active = false;
-  }
-
-  /** @param {Extract<Input, {type: "subscribe"}>} input */
-  #subscribe({ id, subscription, since, fields = {} }) {
-    /** @type {Topic} */
-    const topic = { id, name: subscription, fields, position: since ? { ...since } : null };
-    if (this.#counting() && !this.#submit(this.#subscribeCommand(topic))) return;
-    this.topics.set(subscription, topic);
-  }
+    for (const topic of topics.values()) topic.active = false;
+  };
 
   /** @param {Topic} topic @returns {Command} */
-  #subscribeCommand(topic) {
+  const subscribeCommand = (topic) => {
+    const { name, id, position, fields } = topic;
     topic.active = false;
-    topic.since = topic.position ? { ...topic.position } : undefined;
-    const { name, id, since } = topic;
-    return command({ ...topic.fields, event: "subscribe", subscription: name, since, id });
-  }
-
-  /** @param {Extract<Input, {type: "unsubscribe"}>} input */
-  #unsubscribe({ id, subscription }) {
-    const unsubscribe = command({ event: "unsubscribe", subscription, id });
-    unsubscribe.topic = this.topics.get(subscription);
-    // Without a session there is nobody to ask.
-    if (!this.#counting()) this.#ended(unsubscribe);
-    else this.#submit(unsubscribe);
-  }
-
-  /** @param {Extract<Input, {type: "message"}>} input */
-  #message({ id, subscription, data, fields }) {
-    const message = command({ ...fields, event: "message", subscription, data, id });
-    if (this.state === "closed") return this.#fail(message, "closed", "The connection is closed.");
-    this.#submit(message);
-  }
+    topic.since = position ? { ...position } : undefined;
+    return command({ ...fields, event: "subscribe", subscription: name, since: topic.since, id });
+  };
 
   /** An event counts from the moment that it belongs to a session, or to a hello whose session has no name yet. */
-  #counting() {
-    return this.#session !== null || this.#main?.phase === "hello";
-  }
+  const counting = () => {
+    return session !== null || main?.phase === "hello";
+  };
 
-  /** @param {Command} command @returns {boolean} */
-  #submit(command) {
-    const { limit, bytes } = this.#outbox;
-    const actual = bytes + command.bytes;
+  /** @param {Command} command @returns {boolean|void} */
+  const submit = (command) => {
+    const limit = queueBytes;
+    const actual = queued + command.bytes;
     if (actual > limit) {
-      this.#fail(command, "queue_full", `The queue holds at most ${limit} bytes, this would make it ${actual}.`, { limit, actual });
-      return false;
+      return fail(command, "queue_full", `The queue holds at most ${limit} bytes, this would make it ${actual}.`, { limit, actual });
     }
-    this.#outbox.await(command);
-    if (this.#counting()) this.#post(command);
+    awaitReply(command);
+    if (counting()) post(command);
     // Half of the room is taken by what the server may have counted long ago: ask.
-    if (this.#live && actual * 2 > limit && this.#liveness.askedAt === null) this.#sendPing();
+    if (live() && actual * 2 > limit && askedAt === NEVER) sendPing();
     return true;
-  }
+  };
 
-  /** @param {Command} command */
-  #post(command) {
-    this.#outbox.post(command);
+  /**
+   * Counts it into the session.
+   * @param {Command} command
+   */
+  const post = (command) => {
+    hold(command);
+    uncounted.push(command);
     // Behind a resuming hello nothing is sent before the reply: we do not know yet what to repeat.
-    if (this.#live || (this.#main?.phase === "hello" && !this.#main.resuming)) this.#write(command);
-  }
+    if (live() || (main?.phase === "hello" && !main.resuming)) write(command, posted());
+  };
 
-  /** @param {Command} command @param {number} [number] in the session; the last one's if absent */
-  #write(command, number = this.#outbox.posted) {
-    const line = /** @type {Line} */ (this.#main);
-    this.#do({ type: "send", line: line.id, text: command.text, seq: line.transport === "websocket" ? undefined : number });
-    if (this.#countAt === NEVER) this.#wantCount();
-  }
+  /** @param {Command} command @param {number} number in the session */
+  const write = (command, number) => {
+    send(/** @type {Line} */ (main), command.text, number);
+    if (countAt === NEVER) wantCount();
+  };
 
   /** @param {Command} command @param {string} code @param {string} error @param {object} [more] */
-  #fail(command, code, error, more) {
-    const { kind, id, subscription } = command;
+  const fail = ({ kind, id, subscription }, code, error, more) => {
     const event = { event: kind, status: "error", code, error, ...more };
-    this.#do(kind === "subscribe" ? { type: "unsubscribed", subscription, event } : { type: "reply", id, event });
-  }
+    if (kind === "subscribe") act("unsubscribed", { subscription, event });
+    else act("reply", { id, event });
+  };
 
   /** @param {string} subscription @param {WireEvent} event */
-  #drop(subscription, event) {
-    this.topics.delete(subscription);
-    this.#do({ type: "unsubscribed", subscription, event });
-  }
+  const drop = (subscription, event) => {
+    topics.delete(subscription);
+    act("unsubscribed", { subscription, event });
+  };
 
   /**
    * An unsubscribe has done its work.
    * @param {Command} command @param {WireEvent} [event] absent: it needed no server
    */
-  #ended({ id, subscription, topic }, event = { event: "unsubscribe", subscription, status: "ok" }) {
+  const ended = ({ id, subscription, topic }, event = { event: "unsubscribe", subscription, status: "ok" }) => {
     // The app may have subscribed anew meanwhile: that is another topic.
-    if (topic && this.topics.get(subscription) === topic) this.#drop(subscription, event);
-    this.#do({ type: "reply", id, event });
-  }
+    if (topic && topics.get(subscription) === topic) drop(subscription, event);
+    act("reply", { id, event });
+  };
 
   /**
-   * The session is gone: all that it had to do is done or void, but for the messages.
-   * @returns {Command[]} these
+   * The session is gone: all that it had to do is done or void, but for the messages. A new session counts from nought.
+   * @returns {Command[]} the messages that have no reply, in order
    */
-  #withdraw() {
-    const messages = [];
-    for (const command of this.#outbox.restart()) {
-      if (command.kind === "message") {
-        messages.push(command);
-        continue;
-      }
-      this.#outbox.answer(command.id);
-      if (command.kind === "unsubscribe") this.#ended(command);
-    }
-    return messages;
-  }
+  const withdraw = () => {
+    uncounted.splice(0).forEach(release);
+    counted = 0;
+    const [...commands] = unanswered.values();
+    return commands.filter((command) => {
+      const { id, kind } = command;
+      if (kind !== "message") answer(id);
+      if (kind === "unsubscribe") ended(command);
+      return kind === "message";
+    });
+  };
 
   // ── Lines
 
+  const live = () => {
+    return main?.phase === "live";
+  };
+
+  const lines = () => {
+    return /** @type {Line[]} */ ([rival, main].filter(Boolean));
+  };
+
+  /** @param {Line} line */
+  const isSocket = (line) => {
+    return line.transport === "websocket";
+  };
+
   /** A round begins: for a main, or for a rival beside a live main. */
-  #attempt() {
-    this.#attemptAt = NEVER;
-    if (this.#main && !this.#moving) this.#counts.races++;
-    this.#round(this.#ladder.start(this.#now, this.#live && this.#liveness.suspectAt !== null));
-  }
+  const attempt = () => {
+    attemptAt = NEVER;
+    if (main && !moving) counts.races++;
+    const dies = live() && suspect() && young() && (memory.deaths || memory.until !== null);
+    startRound(((due() > now || dies) && fallback()) || "websocket");
+  };
 
   /** @param {Transport} transport that it starts with */
-  #round(transport) {
-    this.#advice = undefined;
-    if (transport === "websocket") this.#next = this.#ladder.fallback(this.#now) ? "fallback" : null;
-    else this.#next = this.#ladder.desperate ? "websocket" : null;
-    this.#open(transport);
-  }
+  const startRound = (transport) => {
+    roundAdvice = undefined;
+    // After two outages nothing but a WebSocket is left, whatever is known of it.
+    next = transport === "websocket" ? fallback() && "fallback" : climbs && outages >= 2 && "websocket";
+    open(transport);
+  };
 
   /** @returns {boolean} whether there is another transport to be tried in this round; then it is */
-  #tryNext() {
-    const next = this.#next;
-    this.#next = null;
-    if (next) this.#open((next === "fallback" && this.#ladder.fallback(this.#now)) || "websocket", next === "websocket");
-    return next !== null;
-  }
+  const tryNext = () => {
+    const turn = next;
+    next = null;
+    if (turn) open((turn === "fallback" && fallback()) || "websocket", turn === "websocket");
+    return !!turn;
+  };
 
   /** @param {Transport} transport @param {boolean} [desperate] a WebSocket because the fallback has failed */
-  #open(transport, desperate = false) {
-    const now = this.#now;
-    this.#counts.attempts++;
+  const open = (transport, desperate) => {
+    counts.attempts++;
+    const id = ++lastLine;
     /** @type {Line} */
-    const line = {
-      id: ++this.#lastLine, transport, openedAt: now, phase: "opening", phaseAt: now, listenAt: NEVER, wordBy: NEVER,
-    };
-    if (this.#main) this.#rival = line;
-    else this.#main = line;
-    if (transport === "websocket") this.#ladder.opened(now, desperate);
-    this.#do({ type: "open", line: line.id, transport });
-  }
+    const line = { id, transport, openedAt: now, phase: "opening", phaseAt: now, listenAt: NEVER, wordBy: NEVER };
+    if (main) rival = line;
+    else main = line;
+    if (climbs && isSocket(line)) {
+      grown();
+      wantedAt = NEVER;
+      pending = now;
+      // Where no fallback works, it could not be counted against it.
+      if (!desperate) enter(now);
+    }
+    act("open", { line: id, transport });
+  };
 
   /**
    * Until when the WebSocket that is tried has to answer, or the fallback gets its turn. Beside a fallback that carries
    * the session it has all the time of a line.
    */
-  #fallbackAt() {
-    const line = this.#trying();
-    return line && this.#next === "fallback" && !this.#calm ? line.openedAt + FALLBACK_MS : NEVER;
-  }
+  const fallbackAt = () => {
+    const line = trying();
+    return line && next === "fallback" && !calm() ? line.openedAt + FALLBACK_MS : NEVER;
+  };
 
   /** The WebSocket that has not answered. */
-  #trying() {
-    return this.#lines.find(({ transport, phase }) => transport === "websocket" && phase !== "live");
-  }
-
-  get #lines() {
-    return /** @type {Line[]} */ ([this.#rival, this.#main].filter(Boolean));
-  }
+  const trying = () => {
+    return lines().find((line) => isSocket(line) && line.phase !== "live");
+  };
 
   /** The fallback carries the session, and nothing speaks against it. */
-  get #calm() {
-    return this.#live && this.#main?.transport !== "websocket" && this.#liveness.suspectAt === null && !this.#moving;
-  }
+  const calm = () => {
+    return main && live() && !isSocket(main) && !suspect() && !moving;
+  };
 
   /** @param {Line} line the WebSocket that has not answered */
-  #fallBack(line) {
-    if (line === this.#rival) {
-      this.#letGo(line);
-      this.#gone(line);
-      this.#rival = null;
+  const fallBack = (line) => {
+    if (line === rival) {
+      letGo(line);
+      gone(line);
+      rival = null;
     } else if (line.phase === "opening") {
       // Nothing was said on it. If it opens later, it probes.
-      this.#rival = line;
-      this.#main = null;
+      rival = line;
+      main = null;
     }
-    this.#tryNext();
-  }
+    tryNext();
+  };
 
   /**
    * What the end of a line says about its transport.
    * @param {Line} line
    * @param {boolean} [abnormal] nobody said why
    */
-  #gone(line, abnormal = true) {
-    if (line.transport === "websocket") {
-      if (line.phase === "live") this.#ladder.ended(this.#now, abnormal && this.#moving !== "goaway");
-      else this.#ladder.failed();
-      if (this.#calm) this.#ladder.works(this.#now);
-    } else if (line.transport === "stream" && line.phase === "live" && this.#liveness.suspectAt !== null) {
-      this.#ladder.poll(this.#now + STREAM_DIED_MS);
-    }
-  }
+  const gone = (line, abnormal = true) => {
+    if (isSocket(line)) {
+      if (line.phase === "live") died(abnormal && moving !== "goaway");
+      else {
+        if (own.includes(pending)) undecided.push(pending);
+        pending = NEVER;
+      }
+      if (calm()) works();
+    } else if (line.transport === "stream" && line.phase === "live" && suspect()) pollUntil(now + STREAM_DIED_MS);
+  };
 
   /**
    * While the fallback carries the session: when to try a WebSocket beside it. Tabs that wait for the same moment do not
    * try together, for the memory tells each how it went with the one before.
-   * @param {number} stagger ms
+   * @param {number} [stagger] ms
    */
-  #planClimb(stagger) {
-    const free = this.#calm && !this.#rival && !this.#offline && this.#attemptAt === NEVER;
-    const due = free ? this.#ladder.due : NEVER;
-    if (due === this.#climbDue && stagger) return;
-    this.#climbDue = due;
-    if (due > this.#now) stagger = STAGGER_MS; // the app's own wish waits with all others
-    const from = Math.max(due, this.#now);
-    this.#climbAt = due === NEVER ? NEVER : this.#backoff.between(from, from + stagger);
-  }
+  const planClimb = (stagger = STAGGER_MS) => {
+    const from = calm() && !rival && !offline && attemptAt === NEVER ? due() : NEVER;
+    if (from === climbDue && stagger) return;
+    climbDue = from;
+    // The app's own wish waits with all others.
+    climbAt = from < NEVER ? between(max(from, now), max(from, now) + (from > now ? STAGGER_MS : stagger)) : NEVER;
+  };
 
   /** @param {Line} line @param {Line["phase"]} phase */
-  #enter(line, phase) {
+  const enterPhase = (line, phase) => {
     line.phase = phase;
-    line.phaseAt = this.#now;
-  }
-
-  /** @param {number} id @returns {Line|undefined} undefined: one that we have let go */
-  #line(id) {
-    return this.#lines.find((line) => line.id === id);
-  }
+    line.phaseAt = now;
+  };
 
   /** @param {Line} line @param {number} [code] */
-  #letGo(line, code) {
-    this.#haunt(line);
-    this.#do({ type: "close", line: line.id, code });
-  }
+  const letGo = (line, code) => {
+    haunt(line);
+    act("close", { line: line.id, code });
+  };
+
+  const letRivalGo = () => {
+    if (rival) letGo(rival);
+    rival = null;
+  };
 
   /** @param {Line} line */
-  #haunt(line) {
-    if (line.phase === "hello" && line.resuming) this.#ghosts++;
-  }
+  const haunt = (line) => {
+    if (line.phase === "hello" && line.resuming) ghosts++;
+  };
 
-  /** @param {Extract<Input, {type: "opened"}>} input */
-  #opened({ line: id, auth }) {
-    const line = this.#line(id);
-    if (line?.phase !== "opening") return;
-    line.auth = auth;
-    if (line === this.#main) return this.#hello(line);
-    this.#enter(line, "probing");
-    this.#sendEvent(line, { event: "probe" });
-  }
+  /** @param {Line} line @param {string} text @param {number} [number] in the session */
+  const send = (line, text, number) => {
+    act("send", { line: line.id, text, seq: isSocket(line) ? undefined : number });
+  };
 
   /** @param {Line} line @param {WireEvent} event not counted */
-  #sendEvent(line, event) {
-    const seq = line.transport === "websocket" || line.phase !== "live" ? undefined : this.#outbox.posted + 1;
-    this.#do({ type: "send", line: line.id, text: JSON.stringify(event), seq });
-  }
+  const sendEvent = (line, event) => {
+    send(line, stringify(event), line.phase === "live" ? posted() + 1 : undefined);
+  };
 
   /** @param {Line} line */
-  #hello(line) {
-    line.resuming = this.#session !== null;
-    const resume = line.resuming ? { session: this.#session, received: this.#received } : undefined;
-    this.#enter(line, "hello");
-    this.#sendEvent(line, { event: "hello", version: 1, resume, client: this.#options.client });
-    if (line.resuming) this.#told();
-    else this.#beginSession(line);
-  }
+  const hello = (line) => {
+    line.resuming = session !== null;
+    const resume = line.resuming ? { session, received } : undefined;
+    enterPhase(line, "hello");
+    sendEvent(line, { event: "hello", version: 1, resume, client });
+    if (line.resuming) told();
+    else beginSession(line);
+  };
 
   /**
    * Everything that a new session has to know, in one flight.
    * @param {Line} line
    */
-  #beginSession(line) {
-    this.#received = 0;
-    this.#told();
-    this.#reauthenticate = false;
-    const messages = this.#withdraw();
-    if (line.auth) this.#post(command(line.auth));
-    for (const topic of this.topics.values()) {
-      const subscribe = this.#subscribeCommand(topic);
-      this.#outbox.await(subscribe);
-      this.#post(subscribe);
+  const beginSession = (line) => {
+    received = 0;
+    told();
+    reauthenticate = false;
+    const messages = withdraw();
+    if (line.auth) post(command(line.auth));
+    for (const topic of topics.values()) {
+      const subscribe = subscribeCommand(topic);
+      awaitReply(subscribe);
+      post(subscribe);
     }
-    for (const message of messages) this.#post(message);
-  }
+    messages.forEach(post);
+  };
 
   /**
    * The reply to hello.
    * @param {Line} line @param {WireEvent} event
    */
-  #welcome(line, event) {
-    if (event.status !== "ok" || typeof event.session !== "string") {
-      if (event.code === "unknown_session") this.#session = null;
-      this.#error("hello_refused", "The server refused hello.", event);
-      this.#refused(line);
-      return this.#giveUp(line, "hello_refused", this.#backoff.range(event.retry_after));
+  const welcome = (line, event) => {
+    if (event.status !== "ok" || !isText(event.session)) {
+      if (event.code === "unknown_session") session = null;
+      complain("hello_refused", "The server refused hello.", event);
+      refused(line);
+      return giveUp(line, "hello_refused", rangeOf(event.retry_after));
     }
     const resumed = line.resuming === true && event.resumed === true;
-    if (resumed && !this.#outbox.acknowledge(event.received)) {
-      this.#badCount(event);
-      this.#session = null;
-      this.#refused(line);
-      return this.#giveUp(line, "bad_count");
+    if (resumed && !acknowledge(event.received)) {
+      badCount(event);
+      session = null;
+      refused(line);
+      return giveUp(line, "bad_count");
     }
-    const { interval, hidden_interval, timeout } = event.heartbeat ?? {};
-    const liveness = this.#liveness;
-    const quiet = line.transport === "websocket" ? this.#ladder.quiet : NEVER;
-    liveness.visible = Math.min(milliseconds(interval, liveness.visible), quiet);
-    liveness.hidden = Math.min(milliseconds(hidden_interval, liveness.hidden), quiet);
-    liveness.timeout = milliseconds(timeout, liveness.timeout);
-    liveness.slack = 0;
-    if (line.transport === "websocket") {
-      this.#ladder.answered(this.#now);
-      if (this.#rival) this.#letGo(this.#rival);
-      this.#rival = null;
-    } else this.#ladder.works(this.#now);
-    this.#backoff.spread = milliseconds(event.spread, this.#backoff.spread);
-    this.#roundTrip.sample(this.#now - line.phaseAt);
-    liveness.heard(this.#now, true);
-    this.#ping = null;
-    this.#pongBy = NEVER;
-    this.#liveAt = this.#now;
-    this.#enter(line, "live");
-    if (!resumed) this.#ghosts = 0;
-    this.#session = event.session;
-    this.#attemptNotBefore = 0;
-    this.#counts[resumed ? "resumed" : "sessions"]++;
-    if (this.state !== "connected") this.#become("connected", resumed ? "resumed" : "new_session");
-    this.#do({ type: "connected", resumed, event });
+    const heartbeat = event.heartbeat ?? {};
+    let quiet = NEVER; // the longest that a WebSocket may have, where they died young
+    slack = 0;
+    if (isSocket(line)) {
+      const { deaths, life } = memory;
+      if (deaths >= 2 && life !== null) quiet = max(1_000, floor(life / 2));
+      if (pending < NEVER) {
+        answeredAttempt = pending;
+        answeredAt = now;
+      }
+      passed();
+      letRivalGo();
+    } else works();
+    visibleInterval = min(milliseconds(heartbeat.interval, visibleInterval), quiet);
+    hiddenInterval = min(milliseconds(heartbeat.hidden_interval, hiddenInterval), quiet);
+    timeout = milliseconds(heartbeat.timeout, timeout);
+    spread = milliseconds(event.spread, spread);
+    sample(now - line.phaseAt);
+    alive(true);
+    pingAt = pongBy = NEVER;
+    liveAt = now;
+    enterPhase(line, "live");
+    if (!resumed) ghosts = 0;
+    session = event.session;
+    attemptNotBefore = 0;
+    counts[resumed ? "resumed" : "sessions"]++;
+    if (state !== "connected") become("connected", resumed ? "resumed" : "new_session");
+    act("connected", { resumed, event });
     if (resumed) {
-      if (this.#reauthenticate && line.auth) this.#outbox.post(command(line.auth), true);
-      this.#reauthenticate = false;
-      this.#outbox.unacknowledged.forEach((command, index) => this.#write(command, this.#outbox.acknowledged + index + 1));
-    } else if (line.resuming) this.#beginSession(line);
-    this.#wantCount();
-  }
-
-  /** @param {Extract<Input, {type: "closed"}>} input */
-  #closed({ line: id, code, reason, retryAfter }) {
-    const line = this.#line(id);
-    if (!line) return;
-    const advice = this.#backoff.range(retryAfter);
-    const objections = line === this.#main ? this.#judge(code, reason) : 0;
-    if (objections === null) return;
-    this.#haunt(line);
-    const spoke = code >= 4000 && code !== 4009;
-    if (spoke && line.phase !== "live") this.#refused(line);
-    this.#lost(line, "line_closed", advice, objections, !spoke && code !== 1000 && code !== 1001);
-  }
+      if (reauthenticate && line.auth) {
+        const auth = command(line.auth);
+        hold(auth);
+        uncounted.unshift(auth);
+      }
+      reauthenticate = false;
+      uncounted.forEach((command, index) => write(command, counted + index + 1));
+    } else if (line.resuming) beginSession(line);
+    wantCount();
+  };
 
   /**
    * The server itself does not want us, so it is no use to come by another transport.
    * @param {Line} line
    */
-  #refused(line) {
-    this.#next = null;
-    if (line.transport === "websocket") this.#ladder.passed();
-  }
+  const refused = (line) => {
+    next = null;
+    if (isSocket(line)) passed();
+  };
 
-  /**
-   * What the close code of main asks for, but for a new line.
-   * @param {number} code @param {string} [reason]
-   * @returns {number|null} how many failures it counts for at least; null: no new line is wanted
-   */
-  #judge(code, reason) {
-    /** @param {string} name @param {string} text @returns {Extract<Action, {type: "error"}>} */
-    const error = (name, text) => ({ type: "error", code: name, error: reason ? `${text} (${reason})` : text, closeCode: code });
-    /** @param {string} name @param {string} text */
-    const end = (name, text) => {
-      this.#main = null; // it is closed already
-      this.#stop(name, error(name, text));
-      return null;
-    };
-    switch (code) {
-      case 1009: {
-        // The same message would close every further line too.
-        const message = this.#outbox.removeBiggest();
-        const actual = message?.bytes;
-        if (message) this.#fail(message, "too_big", `The server does not take a message of ${actual} bytes.`, { actual });
-      } // falls through
-      case 1002: case 1003: case 1007:
-        this.#do(error("protocol_error", "The server ended the line because of a protocol error."));
-        // falls through
-      case 4029:
-        return 1; // not even the first attempt may be as soon as after a good line
-      case 4000:
-        if (!this.#ghosts) return end("replaced", "The session was taken over by another connection.");
-        this.#ghosts--;
-        break;
-      case 4001:
-        if (!this.#options.credentials || (this.#refreshed && !this.#wasUseful())) {
-          return end("authentication_expired", "The authentication has expired.");
-        }
-        this.#refreshed = this.#reauthenticate = true;
-        break;
-      case 4003:
-        return end("forbidden", "The server forbids this connection.");
-      case 4008:
-        this.#session = null; // We were too slow and the server has dropped it: recover by position.
-    }
-    return 0;
-  }
-
-  get #live() {
-    return this.#main?.phase === "live";
-  }
-
-  #wasUseful() {
-    return this.#live && this.#now - this.#liveAt >= USEFUL_MS;
-  }
+  const wasUseful = () => {
+    return live() && now - liveAt >= USEFUL_MS;
+  };
 
   /**
    * A line is gone: go on with the other one, or with the other transport, or try again.
    * @param {Line} line @param {string} reason @param {[number, number]} [advice] @param {number} [objections] failures at least
    * @param {boolean} [abnormal] nobody said why
    */
-  #lost(line, reason, advice, objections = 0, abnormal = true) {
-    const live = line.phase === "live";
-    if (!live) advice = this.#advice = advice ?? this.#advice;
-    if (line === this.#rival) {
-      this.#rival = null;
-      this.#gone(line);
+  const lost = (line, reason, advice, objections = 0, abnormal = true) => {
+    const wasLive = line.phase === "live";
+    if (!wasLive) advice = roundAdvice = advice ?? roundAdvice;
+    if (line === rival) {
+      rival = null;
+      gone(line);
       // Main is well, or it is still being tried.
-      if (this.#calm || !this.#live || this.#tryNext()) return;
-      this.#ladder.away();
-      this.#backoff.failures++;
-      return this.#schedule(false, advice);
+      if (calm() || !live() || tryNext()) return;
+      away();
+      failures++;
+      return schedule(false, advice);
     }
-    const useful = this.#wasUseful();
-    this.#gone(line, abnormal);
-    this.#main = this.#rival;
-    this.#rival = null;
+    const useful = wasUseful();
+    gone(line, abnormal);
+    main = rival;
+    rival = null;
     // The round goes on.
-    if (!live && (this.#main || this.#tryNext())) return;
-    if (!live || (line.transport !== "websocket" && !line.spoke)) this.#ladder.away();
+    if (!wasLive && (main || tryNext())) return;
+    if (!wasLive || (!isSocket(line) && !line.spoke)) away();
+    const dead = reason === "dead";
     // A dead line was suspect before: the failures are those of that race.
-    if (reason !== "dead") this.#backoff.failures = useful ? objections : this.#backoff.failures + 1;
-    const moving = this.#moving;
-    this.#moving = null;
-    if (this.#main) return this.#become("reconnecting", reason);
-    const { failures } = this.#backoff;
-    if (failures >= this.#options.maxAttempts) {
+    if (!dead) failures = useful ? objections : failures + 1;
+    const planned = moving || (dead && failures > 0);
+    moving = null;
+    if (main) return become("reconnecting", reason);
+    if (failures >= maxAttempts) {
       const code = "max_attempts";
-      return this.#stop(code, { type: "error", code, error: `No useful connection in ${failures} attempts.` });
+      return stop(code, { code, error: `No useful connection in ${failures} attempts.` });
     }
     // A goaway has told us when to come; a race that failed has its next attempt waiting.
-    const planned = moving || (reason === "dead" && failures > 0);
-    if (advice || !planned || this.#attemptAt === NEVER) this.#schedule(reason === "dead", advice);
-    this.#await(reason);
-  }
+    if (advice || !planned || attemptAt === NEVER) schedule(dead, advice);
+    waitForAttempt(reason);
+  };
 
   /** @param {Line} line @param {string} reason @param {[number, number]} [advice] */
-  #giveUp(line, reason, advice) {
-    this.#letGo(line);
-    this.#lost(line, reason, advice);
-  }
+  const giveUp = (line, reason, advice) => {
+    letGo(line);
+    lost(line, reason, advice);
+  };
 
   /** @param {boolean} suspected @param {[number, number]} [advice] */
-  #schedule(suspected, advice) {
-    this.#attemptAt = this.#now + this.#backoff.delay(suspected, this.#liveness.isHidden, advice);
-    if (advice) this.#attemptNotBefore = this.#attemptAt;
-  }
+  const schedule = (suspected, advice) => {
+    attemptAt = now + delay(suspected, advice);
+    if (advice) attemptNotBefore = attemptAt;
+  };
 
   /**
-   * Waits for #attemptAt, which may be now.
+   * Waits for attemptAt, which may be now.
    * @param {string} reason
    */
-  #await(reason) {
-    if (this.#offline) return this.#become("suspended", "offline");
-    this.#become("reconnecting", reason);
-    if (this.#attemptAt <= this.#now) this.#attempt();
-  }
+  const waitForAttempt = (reason) => {
+    if (offline) return become("suspended", "offline");
+    become("reconnecting", reason);
+    if (attemptAt <= now) attempt();
+  };
 
   // ── What the server says
 
-  /** @param {Extract<Input, {type: "receive"}>} input */
-  #receive({ line: id, text }) {
-    const line = this.#line(id);
-    if (!line) return;
-    /** @type {WireEvent|undefined} */
-    let event;
-    try {
-      event = JSON.parse(text);
-    } catch {}
-    // On HTTP a count answers what was sent, and says nothing about the way down.
-    if (line.phase === "live" && (line.transport === "websocket" || event?.event !== "ack")) this.#heard();
-    if (typeof event !== "object" || event === null) {
-      // It was sent as an event, so it counts as one.
-      this.#do({ type: "error", code: "unreadable", error: "The server sent what is not an event." });
-      event = {};
-    }
-    switch (line.phase) {
-      case "opening": return;
-      case "probing":
-        if (event.event === "probe") this.#move(line);
-        return;
-      case "hello":
-        if (event.event === "hello") this.#welcome(line, event);
-        return;
-      case "live":
-        switch (event.event) {
-          case "hello":
-            if (line.transport === "websocket" || event.status !== "error") return;
-            this.#session = null; // the server does not know it any more
-            return this.#giveUp(line, "line_closed");
-          case "probe": case "ping": return;
-          case "pong": return this.#pong(event);
-          case "ack": return this.#acknowledged(event);
-          case "goaway": return this.#goaway(event);
-        }
-        this.#event(event);
-        this.#count(text.length);
-    }
-  }
-
-  #heard() {
-    const line = /** @type {Line} */ (this.#main);
+  const heard = () => {
+    const line = /** @type {Line} */ (main);
     if (line.listenAt < NEVER && !line.spoke) {
       line.spoke = true;
       line.wordBy = NEVER;
-      this.#ladder.carries();
+      outages = 0; // it has carried more than hello
     }
-    this.#forgiven = false;
-    if (!this.#liveness.heard(this.#now) || this.#moving) return;
+    forgiven = false;
+    if (!alive() || moving) return;
     // A false alarm: it has cost one connection, and the server's session was never touched.
-    this.#attemptAt = NEVER;
-    const rival = this.#rival;
-    if (line.transport === "websocket") this.#ladder.passed();
+    attemptAt = NEVER;
+    if (isSocket(line)) passed();
     else {
-      this.#ladder.works(this.#now);
-      if (rival?.transport === "websocket") return; // we want that one anyway
+      works();
+      if (rival && isSocket(rival)) return; // we want that one anyway
     }
-    if (!rival) return;
-    this.#letGo(rival);
-    this.#rival = null;
-    this.#raceNotBefore = this.#now + RACE_PAUSE_MS;
-  }
-
-  /**
-   * The rival has spoken first: the session goes to it.
-   * @param {Line} rival
-   */
-  #move(rival) {
-    const main = /** @type {Line} */ (this.#main);
-    if (rival === this.#rival) {
-      if (this.#wasUseful()) this.#backoff.failures = 0;
-      else if (this.#live && this.#liveness.suspectAt !== null && !this.#moving) this.#backoff.failures++;
-      this.#gone(main);
-      this.#letGo(main);
-      this.#main = rival;
-      this.#rival = null;
-      this.#moving = null;
-    }
-    this.#hello(rival);
-  }
+    if (rival) raceNotBefore = now + RACE_PAUSE_MS;
+    letRivalGo();
+  };
 
   // ── Listening, on HTTP
 
@@ -1471,359 +1042,537 @@ export class ConnectionMachine {
    * @param {Line} line
    * @param {boolean} [anew] it was cut, and not because nothing lives there
    */
-  #listen(line, anew = false) {
-    const liveness = this.#liveness;
+  const listen = (line, anew) => {
     const first = line.listenAt === NEVER;
     // What has happened since it was opened may speak against streams.
-    if (first) line.transport = this.#ladder.fallback(this.#now) ?? line.transport;
+    if (first) line.transport = fallback() ?? line.transport;
     const { id, transport } = line;
     let wait;
-    liveness.slack = transport === "stream" ? STREAM_SLACK_MS : 0;
+    slack = transport === "stream" ? STREAM_SLACK_MS : 0;
     if (transport === "poll") {
-      line.wait = Math.min(liveness.interval, this.#waitCap);
+      line.wait = min(interval(), waitCap);
       wait = line.wait / 1000;
       // The answer is the sign of life. Only what was heard, or a shorter wait, gives it new time.
-      if (anew || liveness.askedAt === null) liveness.asked(this.#now, line.wait + this.#roundTrip.wait(), liveness.doubted);
-    } else if (first && this.#ladder.polls) line.wordBy = this.#now + FIRST_WORD_MS;
-    line.listenAt = this.#now;
-    this.#do({ type: "listen", line: id, transport, received: this.#received, wait });
-    this.#told();
-  }
-
-  /**
-   * A comment, or the end of an answer.
-   * @param {number} id
-   */
-  #spoken(id) {
-    const line = this.#main;
-    if (line?.id !== id || line.phase !== "live") return;
-    this.#heard();
-    if (line.transport === "poll" || line.listenAt === NEVER) this.#listen(line);
-  }
-
-  /** @param {number} id */
-  #cut(id) {
-    const line = this.#main;
-    if (line?.id !== id || line.phase !== "live") return;
-    const age = this.#now - line.listenAt;
-    if (line.transport === "stream" && !line.spoke && this.#ladder.polls) return this.#listenByPoll(line);
-    if (age < CUT_MS) return this.#giveUp(line, "line_closed");
-    const early = line.transport === "poll" && age < /** @type {number} */ (line.wait);
-    if (early) this.#waitCap = Math.max(CUT_MS, Math.floor(0.7 * age));
-    this.#listen(line, early);
-  }
+      if (anew || askedAt === NEVER) asked(line.wait + pongWait(), doubted);
+    } else if (first && polls) line.wordBy = now + FIRST_WORD_MS;
+    line.listenAt = now;
+    act("listen", { line: id, transport, received, wait });
+    told();
+  };
 
   /** @param {Line} line a stream of which nothing comes */
-  #listenByPoll(line) {
+  const listenByPoll = (line) => {
     line.transport = "poll";
     line.wordBy = NEVER;
-    this.#listen(line);
-  }
-
-  /** @param {WireEvent} event */
-  #pong(event) {
-    this.#pongBy = NEVER;
-    if (this.#ping && event.data === this.#ping.data) {
-      const rtt = this.#now - this.#ping.at;
-      this.#ping = null;
-      this.#liveness.heard(this.#now, true);
-      this.#roundTrip.sample(rtt);
-      this.#do({ type: "rtt", rtt, srtt: Math.round(/** @type {number} */ (this.#roundTrip.srtt)) });
-    }
-    this.#acknowledged(event);
-  }
-
-  /** @param {WireEvent} event */
-  #acknowledged(event) {
-    if (event.received === undefined) return;
-    if (!this.#outbox.acknowledge(event.received)) return this.#badCount(event);
-    this.#wantCount();
-  }
+    listen(line);
+  };
 
   /** What the server has not counted after an interval, we ask for. */
-  #wantCount() {
-    this.#countAt = this.#outbox.unacknowledged.length ? this.#now + this.#liveness.interval : NEVER;
-  }
-
-  /** @param {WireEvent} event */
-  #goaway(event) {
-    const [from, to] = this.#backoff.range(event.retry_after) ?? [0, this.#backoff.spread];
-    const at = this.#now + this.#backoff.between(from, to);
-    this.#do({ type: "goaway", at, event });
-    this.#moving = "goaway";
-    if (this.#wasUseful()) this.#backoff.failures = 0;
-    if (!this.#rival) this.#attemptAt = this.#attemptNotBefore = at;
-  }
-
-  /**
-   * One more counted event of the server.
-   * @param {number} bytes its UTF-16 length, near enough for a threshold
-   */
-  #count(bytes) {
-    const first = this.#received++ === this.#acked;
-    if (this.#main?.transport === "poll") return; // the next one tells it
-    if (first) this.#ackAt = this.#now + this.#liveness.interval;
-    this.#ackBytes += bytes;
-    if (this.#received - this.#acked >= ACK_EVENTS || this.#ackBytes >= ACK_BYTES) this.#sendAck();
-  }
+  const wantCount = () => {
+    countAt = uncounted.length ? now + interval() : NEVER;
+  };
 
   /** @param {WireEvent} event counted */
-  #event(event) {
-    const { status, subscription } = event;
+  const take = (event) => {
+    const { status, subscription, id, offset } = event;
     if (status === undefined) {
-      const topic = this.topics.get(subscription);
+      const topic = topics.get(subscription);
       if (!topic?.active) return;
+      const { position } = topic;
       switch (event.event) {
-        case "message": return this.#deliver(topic, event);
-        case "gap": return this.#gap(topic, event);
-        case "unsubscribe": return this.#drop(subscription, event);
-        default: return;
+        case "message":
+          if (position && isSafeInteger(offset)) {
+            if (offset <= position.offset) {
+              counts.duplicates++;
+              return;
+            }
+            // `after`: what is in between is not for this session.
+            if (offset > position.offset + 1 && !(event.after <= position.offset)) tellGap(topic, position.offset, offset);
+            position.offset = offset;
+          }
+          return act("message", { event });
+        case "gap": {
+          let { after = null, next = null, epoch } = event;
+          if (position) {
+            if (isText(epoch) && epoch !== position.epoch) topic.position = { epoch, offset: 0 };
+            else if (after !== null && next !== null) {
+              after = max(after, position.offset);
+              if (next <= after + 1) return; // we have it all
+            }
+          }
+          if (topic.position && next !== null) topic.position.offset = next - 1;
+          return tellGap(topic, after, next);
+        }
+        case "unsubscribe":
+          drop(subscription, event);
       }
+      return;
     }
-    const command = this.#outbox.answer(event.id);
-    if (command) this.#answer(command, event);
-    else if (status === "error") this.#error("server_error", "The server gave no reason.", event);
-  }
-
-  /** @param {Command} command @param {WireEvent} event */
-  #answer(command, event) {
-    const { kind, id, subscription } = command;
-    if (kind === "subscribe") {
-      const topic = this.topics.get(subscription);
-      if (topic?.id !== id) return; // the app has subscribed anew meanwhile
-      if (event.status === "ok") return this.#subscribed(topic, event);
-      return this.#drop(subscription, event);
-    }
-    if (kind === "unsubscribe" && event.status === "ok") return this.#ended(command, event);
-    this.#do({ type: "reply", id, event });
-  }
-
-  /** @param {Topic} topic @param {WireEvent} event */
-  #subscribed(topic, event) {
-    const { since, before, name } = topic;
-    topic.active = topic.before = true;
-    const position = positionOf(event);
-    // Recovered or not, in the same epoch the messages go on from where we were; a gap says from where else.
-    if (!since || !position) topic.position = position;
-    else if (position.epoch !== since.epoch) topic.position = { epoch: position.epoch, offset: 0 };
-    this.#do({ type: "subscribed", subscription: name, since, event });
-    // A topic without history has no position to ask from. What was published while we were away is lost.
-    if (before && !since) this.#tellGap(topic, null, null);
-  }
-
-  /** @param {Topic} topic @param {WireEvent} event */
-  #deliver(topic, event) {
-    const { position } = topic;
-    if (position && Number.isSafeInteger(event.offset)) {
-      if (event.offset <= position.offset) {
-        this.#counts.duplicates++;
-        return;
-      }
-      // `after`: what is in between is not for this session.
-      if (event.offset > position.offset + 1 && !(event.after <= position.offset))
-        this.#tellGap(topic, position.offset, event.offset);
-      position.offset = event.offset;
-    }
-    this.#do({ type: "message", event });
-  }
-
-  /** @param {Topic} topic @param {WireEvent} event */
-  #gap(topic, { after = null, next = null, epoch }) {
-    const { position } = topic;
-    if (position) {
-      if (typeof epoch === "string" && epoch !== position.epoch) topic.position = { epoch, offset: 0 };
-      else if (after !== null && next !== null) {
-        after = Math.max(after, position.offset);
-        if (next <= after + 1) return; // we have it all
-      }
-    }
-    if (topic.position && next !== null) topic.position.offset = next - 1;
-    this.#tellGap(topic, after, next);
-  }
+    const ok = status === "ok";
+    const command = answer(id);
+    if (command?.kind === "subscribe") {
+      const { subscription } = command;
+      const topic = topics.get(subscription);
+      if (!topic || topic.id !== id) return; // the app has subscribed anew meanwhile
+      if (!ok) return drop(subscription, event);
+      const { since, before } = topic;
+      topic.active = topic.before = true;
+      const position = positionOf(event);
+      // Recovered or not, in the same epoch the messages go on from where we were; a gap says from where else.
+      if (!since || !position) topic.position = position;
+      else if (position.epoch !== since.epoch) topic.position = { epoch: position.epoch, offset: 0 };
+      act("subscribed", { subscription, since, event });
+      // A topic without history has no position to ask from. What was published while we were away is lost.
+      if (before && !since) tellGap(topic, null, null);
+    } else if (command?.kind === "unsubscribe" && ok) ended(command, event);
+    else if (command) act("reply", { id, event });
+    else if (status === "error") complain("server_error", "The server gave no reason.", event);
+  };
 
   /** @param {Topic} topic @param {number|null} after @param {number|null} next */
-  #tellGap(topic, after, next) {
-    this.#counts.gaps++;
-    this.#do({ type: "gap", subscription: topic.name, after, next });
-  }
+  const tellGap = (topic, after, next) => {
+    counts.gaps++;
+    act("gap", { subscription: topic.name, after, next });
+  };
 
   // ── Time
-
-  #timer() {
-    const late = this.#now - this.#timerAt > this.#liveness.interval;
-    this.#timerAt = NEVER;
-    // The machine slept: whatever was due is judged from now on. Only once, since a hidden page's timers are always late.
-    const woken = late && !this.#forgiven;
-    if (woken) {
-      this.#forgiven = true;
-      this.#pongBy = this.#climbDue = this.#climbAt = NEVER;
-      if (this.#main && this.#main.wordBy < NEVER) this.#main.wordBy = this.#now + FIRST_WORD_MS;
-      this.#doubt("late_timer");
-    }
-    for (const line of this.#lines) if (this.#now >= this.#patience(line)) this.#giveUp(line, "connect_timeout");
-    if (this.#now >= this.#fallbackAt() && !this.#offline) this.#fallBack(/** @type {Line} */ (this.#trying()));
-    if (this.#live) this.#heartbeatDue();
-    if (this.#now >= this.#attemptAt && !this.#offline) this.#attempt();
-    this.#planClimb(STAGGER_MS);
-    if (this.#now >= this.#climbAt) this.#round("websocket");
-    if (this.#now >= this.#ladder.livedAt) this.#ladder.lived();
-    if (woken) this.#hasten("late_timer");
-  }
 
   /**
    * Until when a line must have opened, or given the answer that it owes.
    * @param {Line} line
    */
-  #patience(line) {
-    return line.phase !== "live" ? line.phaseAt + this.#options.connectTimeout : NEVER;
-  }
+  const patience = (line) => {
+    return line.phase !== "live" ? line.phaseAt + connectTimeout : NEVER;
+  };
 
-  #heartbeatDue() {
-    const line = /** @type {Line} */ (this.#main);
-    if (!this.#offline) {
-      if (this.#now >= line.wordBy) {
-        this.#ladder.poll(this.#now + STREAM_BUFFERED_MS);
-        this.#listenByPoll(line);
+  const heartbeatDue = () => {
+    const line = /** @type {Line} */ (main);
+    if (!offline) {
+      if (now >= line.wordBy) {
+        pollUntil(now + STREAM_BUFFERED_MS);
+        listenByPoll(line);
       }
-      switch (this.#liveness.due(this.#now)) {
-        case "ping":
-          this.#sendPing();
-          break;
-        case "suspect":
-          this.#race();
-          break;
-        case "dead":
-          return this.#giveUp(line, "dead");
+      if (now >= livenessAt()) {
+        if (suspect()) return giveUp(line, "dead");
+        if (askedAt === NEVER) sendPing();
+        else {
+          suspectAt = now;
+          if (wasUseful()) failures = 0;
+          if (!rival) attemptAt = max(now + delay(true), raceNotBefore);
+        }
       }
       // A line that owes an answer has been asked for it, and must not get its time anew.
-      if (this.#now >= this.#countAt) this.#liveness.askedAt === null ? this.#sendPing() : this.#wantCount();
-      if (this.#now >= this.#pongBy) this.#deaf();
+      if (now >= countAt) askedAt === NEVER ? sendPing() : wantCount();
+      if (now >= pongBy) {
+        // Events come and no pong: the server does not hear us. Go elsewhere, and take what still comes until then.
+        pongBy = NEVER;
+        if (!rival) {
+          moving = "deaf";
+          attemptAt = now;
+        }
+      }
     }
-    if (this.#now >= this.#ackAt) this.#sendAck();
-  }
+    if (now >= ackAt) sendAck();
+  };
 
-  /** Main is suspect. */
-  #race() {
-    if (this.#wasUseful()) this.#backoff.failures = 0;
-    if (this.#rival) return;
-    this.#attemptAt = Math.max(this.#now + this.#backoff.delay(true, this.#liveness.isHidden), this.#raceNotBefore);
-  }
+  const sendPing = (inDoubt = false) => {
+    pingAt = now;
+    if (pongBy === NEVER) pongBy = now + 3 * timeout;
+    const bytes = uncounted.reduce((sum, command) => sum + command.bytes, 0); // the server has perhaps yet to receive them
+    asked(pongWait() + floor(bytes / UPLINK_STEP_BYTES) * UPLINK_STEP_MS, inDoubt);
+    sendCount({ event: "ping", data: String(++pings) });
+    wantCount();
+  };
 
-  /** Events come and no pong: the server does not hear us. Go elsewhere, and take what still comes until then. */
-  #deaf() {
-    this.#pongBy = NEVER;
-    if (this.#rival) return;
-    this.#moving = "deaf";
-    this.#attemptAt = this.#now;
-  }
+  const sendAck = () => {
+    sendCount({ event: "ack" });
+  };
 
-  #sendPing(doubted = false) {
-    const line = /** @type {Line} */ (this.#main);
-    this.#ping = { data: String(++this.#pings), at: this.#now };
-    if (this.#pongBy === NEVER) this.#pongBy = this.#now + 3 * this.#liveness.timeout;
-    const slack = Math.floor(this.#outbox.unacknowledgedBytes() / UPLINK_STEP_BYTES) * UPLINK_STEP_MS;
-    this.#liveness.asked(this.#now, this.#roundTrip.wait() + slack, doubted);
-    this.#sendEvent(line, { event: "ping", data: this.#ping.data, received: this.#received });
-    this.#told();
-    this.#wantCount();
-  }
-
-  #sendAck() {
-    this.#sendEvent(/** @type {Line} */ (this.#main), { event: "ack", received: this.#received });
-    this.#told();
-  }
+  /** @param {WireEvent} event that tells the server our count */
+  const sendCount = (event) => {
+    sendEvent(/** @type {Line} */ (main), { ...event, received });
+    told();
+  };
 
   /** The server has (or will have) our count. */
-  #told() {
-    this.#acked = this.#received;
-    this.#ackBytes = 0;
-    this.#ackAt = NEVER;
-  }
-
-  /** @param {"hidden"|"shown"} type */
-  #page(type) {
-    this.#liveness.isHidden = type === "hidden";
-    if (type === "shown") this.#doubt(type);
-  }
-
-  /** @param {"offline"|"online"} type */
-  #network(type) {
-    if (this.#offline && type === "online") this.#ladder.ask(this.#now);
-    this.#offline = type === "offline";
-    if (!this.#offline) this.#doubt(type);
-    else if (!this.#main && this.state === "reconnecting") this.#become("suspended", type);
-  }
+  const told = () => {
+    unacked = ackBytes = 0;
+    ackAt = NEVER;
+  };
 
   /**
    * Ask now. A good line answers and nothing more happens.
    * @param {string} reason
    */
-  #doubt(reason) {
-    if (this.#offline) return;
-    const line = this.#main;
-    if (line?.phase === "live") {
-      const { askedAt, doubted } = this.#liveness;
-      if (askedAt === null || !doubted || this.#now - askedAt >= WAIT_MIN_MS) this.#sendPing(true);
-    } else if (line && this.#now - line.phaseAt >= STALE_ATTEMPT_MS) {
-      for (const stale of this.#lines) {
-        this.#letGo(stale);
-        this.#gone(stale);
+  const doubt = (reason) => {
+    if (offline) return;
+    if (live()) {
+      if (askedAt === NEVER || !doubted || now - askedAt >= WAIT_MIN_MS) sendPing(true);
+      return;
+    }
+    if (main && now - main.phaseAt >= STALE_ATTEMPT_MS) {
+      for (const stale of lines()) {
+        letGo(stale);
+        gone(stale);
       }
-      this.#main = this.#rival = null;
-      this.#attemptAt = this.#now;
-      this.#hasten(reason);
-    } else this.#hasten(reason);
-  }
+      main = rival = null;
+      attemptAt = now;
+    }
+    hasten(reason);
+  };
 
   /**
    * Without a line: do not wait any longer than the server's advice demands.
    * @param {string} reason
    */
-  #hasten(reason) {
-    if (this.#main || this.#offline || this.#attemptAt === NEVER) return;
-    const at = Math.max(this.#now, this.#attemptNotBefore);
-    if (at === this.#attemptAt && this.state === "reconnecting") return;
-    this.#attemptAt = at;
-    this.#await(reason);
-  }
+  const hasten = (reason) => {
+    if (main || offline || attemptAt === NEVER) return;
+    const at = max(now, attemptNotBefore);
+    if (at === attemptAt && state === "reconnecting") return;
+    attemptAt = at;
+    waitForAttempt(reason);
+  };
 
   /**
    * The one timer. It is moved only to an earlier time: when it fires and nothing is due, it is set anew. So the
    * flow of messages, each of which postpones the next ping, does not set a timer each.
    */
-  #arm() {
-    let at = Math.min(...this.#lines.map((line) => this.#patience(line)));
-    if (this.#live) at = Math.min(at, this.#ackAt, this.#climbAt, this.#ladder.livedAt);
-    if (this.#live && !this.#offline) at = Math.min(at, this.#liveness.next(), this.#countAt, this.#pongBy, this.#main?.wordBy ?? NEVER);
-    if (!this.#offline) at = Math.min(at, this.#attemptAt, this.#fallbackAt());
-    if (at === NEVER ? this.#timerAt === NEVER : this.#timerAt <= at) return;
-    this.#timerAt = at;
-    this.#do({ type: "timer", at: at === NEVER ? null : at });
-  }
+  const arm = () => {
+    let at = min(...lines().map(patience));
+    if (live()) at = min(at, ackAt, climbAt, livedAt());
+    if (!offline) {
+      at = min(at, attemptAt, fallbackAt());
+      if (live()) at = min(at, livenessAt(), countAt, pongBy, main?.wordBy ?? NEVER);
+    }
+    if (at === NEVER ? timerAt === NEVER : timerAt <= at) return;
+    timerAt = at;
+    act("timer", { at: at < NEVER ? at : null });
+  };
+
+  // ── In and out
+
+  /** @type {{[Type in Input["type"]]: (input: Extract<Input, {type: Type}>, line: Line) => void}} what has happened, on one of our lines */
+  const inputs = {
+    connect() {
+      if (state !== "idle" && state !== "closed") {
+        // The app knows better than the platform's idea of being offline.
+        offline = false;
+        return doubt("connect");
+      }
+      failures = 0;
+      refreshed = reauthenticate = false;
+      if (offline) {
+        attemptAt = now;
+        return become("suspended", "offline");
+      }
+      become("connecting", "connect");
+      attempt();
+    },
+    close: () => stop("closed_by_app"),
+    subscribe({ id, subscription, since, fields = {} }) {
+      /** @type {Topic} */
+      const topic = { id, name: subscription, fields, position: since ? { ...since } : null };
+      if (!counting() || submit(subscribeCommand(topic))) topics.set(subscription, topic);
+    },
+    unsubscribe({ id, subscription }) {
+      const unsubscribe = command({ event: "unsubscribe", subscription, id });
+      unsubscribe.topic = topics.get(subscription);
+      // Without a session there is nobody to ask.
+      if (counting()) submit(unsubscribe);
+      else ended(unsubscribe);
+    },
+    message({ id, subscription, data, fields }) {
+      const message = command({ ...fields, event: "message", subscription, data, id });
+      if (state === "closed") fail(message, "closed", "The connection is closed.");
+      else submit(message);
+    },
+    opened({ auth }, line) {
+      if (line.phase !== "opening") return;
+      line.auth = auth;
+      if (line === main) return hello(line);
+      enterPhase(line, "probing");
+      sendEvent(line, { event: "probe" });
+    },
+    receive({ text }, line) {
+      /** @type {WireEvent|undefined} */
+      let event;
+      try {
+        event = parse(text);
+      } catch {}
+      const isLive = line.phase === "live";
+      // On HTTP a count answers what was sent, and says nothing about the way down.
+      if (isLive && (isSocket(line) || event?.event !== "ack")) heard();
+      if (typeof event !== "object" || event === null) {
+        // It was sent as an event, so it counts as one.
+        act("error", { code: "unreadable", error: "The server sent what is not an event." });
+        event = {};
+      }
+      const kind = event.event;
+      if (!isLive) {
+        if (line.phase === "probing" && kind === "probe") {
+          // The rival has spoken first: the session goes to it.
+          if (line === rival) {
+            const old = /** @type {Line} */ (main);
+            if (wasUseful()) failures = 0;
+            else if (live() && suspect() && !moving) failures++;
+            gone(old);
+            letGo(old);
+            main = line;
+            rival = moving = null;
+          }
+          return hello(line);
+        }
+        if (line.phase === "hello" && kind === "hello") welcome(line, event);
+        return;
+      }
+      switch (kind) {
+        case "hello":
+          if (isSocket(line) || event.status !== "error") return;
+          session = null; // the server does not know it any more
+          return giveUp(line, "line_closed");
+        case "probe": case "ping": return;
+        case "pong":
+          pongBy = NEVER;
+          if (pingAt < NEVER && event.data === String(pings)) {
+            const rtt = now - pingAt;
+            pingAt = NEVER;
+            alive(true);
+            sample(rtt);
+            act("rtt", { rtt, srtt: round(/** @type {any} */ (srtt)) });
+          } // falls through
+        case "ack":
+          if (event.received === undefined) return;
+          if (acknowledge(event.received)) wantCount();
+          else badCount(event);
+          return;
+        case "goaway": {
+          const at = now + between(...(rangeOf(event.retry_after) ?? /** @type {[number, number]} */ ([0, spread])));
+          act("goaway", { at, event });
+          moving = "goaway";
+          if (wasUseful()) failures = 0;
+          if (!rival) attemptAt = attemptNotBefore = at;
+          return;
+        }
+      }
+      take(event);
+      // One more counted event of the server.
+      received++;
+      const first = !unacked++;
+      if (main?.transport === "poll") return; // the next one tells it
+      if (first) ackAt = now + interval();
+      ackBytes += text.length; // of UTF-16: near enough for a threshold
+      if (unacked >= ACK_EVENTS || ackBytes >= ACK_BYTES) sendAck();
+    },
+    // A comment, or the end of an answer.
+    heard(_, line) {
+      if (line.phase !== "live") return;
+      heard();
+      if (line.transport === "poll" || line.listenAt === NEVER) listen(line);
+    },
+    cut(_, line) {
+      if (line.phase !== "live") return;
+      const age = now - line.listenAt;
+      if (line.transport === "stream" && !line.spoke && polls) return listenByPoll(line);
+      if (age < CUT_MS) return giveUp(line, "line_closed");
+      const early = line.transport === "poll" && age < /** @type {number} */ (line.wait);
+      if (early) waitCap = max(CUT_MS, floor(0.7 * age));
+      listen(line, early);
+    },
+    closed({ code: closeCode, reason, retryAfter }, line) {
+      const advice = rangeOf(retryAfter);
+      let objections = 0; // how many failures it counts for at least
+      /** @param {string} code @param {string} text */
+      const error = (code, text) => ({ code, error: reason ? `${text} (${reason})` : text, closeCode });
+      /** @param {string} code @param {string} text no new line is wanted */
+      const end = (code, text) => {
+        main = null; // it is closed already
+        stop(code, error(code, text));
+      };
+      if (line === main) {
+        switch (closeCode) {
+          case 1009: {
+            // The same message would close every further line too. Those after it move up: it was never counted.
+            const messages = uncounted.filter(({ kind, holds }) => kind === "message" && holds > 1);
+            const [biggest] = messages.sort((a, b) => b.bytes - a.bytes);
+            if (biggest) {
+              const actual = biggest.bytes;
+              uncounted.splice(uncounted.indexOf(biggest), 1);
+              release(biggest);
+              answer(biggest.id);
+              fail(biggest, "too_big", `The server does not take a message of ${actual} bytes.`, { actual });
+            }
+          } // falls through
+          case 1002: case 1003: case 1007:
+            act("error", error("protocol_error", "The server ended the line because of a protocol error."));
+            // falls through
+          case 4029:
+            objections = 1; // not even the first attempt may be as soon as after a good line
+            break;
+          case 4000:
+            if (!ghosts) return end("replaced", "The session was taken over by another connection.");
+            ghosts--;
+            break;
+          case 4001:
+            if (!credentials || (refreshed && !wasUseful())) return end("authentication_expired", "The authentication has expired.");
+            refreshed = reauthenticate = true;
+            break;
+          case 4003:
+            return end("forbidden", "The server forbids this connection.");
+          case 4008:
+            session = null; // We were too slow and the server has dropped it: recover by position.
+        }
+      }
+      haunt(line);
+      const spoke = closeCode >= 4000 && closeCode !== 4009;
+      if (spoke && line.phase !== "live") refused(line);
+      lost(line, "line_closed", advice, objections, !spoke && closeCode !== 1000 && closeCode !== 1001);
+    },
+    timer() {
+      // The machine slept: whatever was due is judged from now on. Only once, since a hidden page's timers are always late.
+      const woken = now - timerAt > interval() && !forgiven;
+      timerAt = NEVER;
+      if (woken) {
+        forgiven = true;
+        pongBy = climbDue = climbAt = NEVER;
+        if (main && main.wordBy < NEVER) main.wordBy = now + FIRST_WORD_MS;
+        doubt("late_timer");
+      }
+      for (const line of lines()) if (now >= patience(line)) giveUp(line, "connect_timeout");
+      if (now >= fallbackAt() && !offline) fallBack(/** @type {Line} */ (trying()));
+      if (live()) heartbeatDue();
+      if (now >= attemptAt && !offline) attempt();
+      planClimb();
+      if (now >= climbAt) startRound("websocket");
+      if (now >= livedAt()) {
+        // WebSockets work here: all is forgotten, but for what the budget has spent.
+        answeredAt = -NEVER;
+        dying = NEVER;
+        memory = { ...nothingKnown(), attempts: memory.attempts };
+        news = true;
+      }
+      if (woken) hasten("late_timer");
+    },
+    hidden() {
+      isHidden = true;
+    },
+    shown() {
+      isHidden = false;
+      doubt("shown");
+    },
+    offline() {
+      offline = true;
+      if (!main && state === "reconnecting") become("suspended", "offline");
+    },
+    online() {
+      if (offline) want();
+      offline = false;
+      doubt("online");
+    },
+    doubt: () => doubt("doubt"),
+    changed() {
+      want();
+      doubt("doubt");
+    },
+    probe() {
+      want();
+      planClimb(0);
+    },
+    // What we, or another tab, have remembered. Perhaps nonsense.
+    memory({ memory: recalled }) {
+      if (!climbs) return;
+      /** @type {any} */
+      const anything = recalled;
+      const given = anything?.v === 1 ? anything : {};
+      /** @param {unknown} value @param {number} from @param {number} to @returns {number|null} */
+      const number = (value, from, to) => (isNumber(value) && value >= from ? floor(min(value, to)) : null);
+      /** @param {unknown} time @param {number} ms from now at most */
+      const until = (time, ms) => number(time, -NEVER, now + ms);
+      // A clock that was put back has left attempts in the future.
+      const recent = (/** @type {unknown} */ at) => isNumber(at) && at > now - BUDGET_MS && at <= now + SAME_ATTEMPT_MS;
+      const { deaths } = memory;
+      grown();
+      memory = {
+        v: 1,
+        attempts: [given.attempts].flat().filter(recent).map(floor),
+        strikes: number(given.strikes, 0, 2) ?? 0,
+        until: until(given.until, TERM_MAX_MS),
+        term: number(given.term, TERM_MS, TERM_MAX_MS) ?? TERM_MS,
+        deaths: number(given.deaths, 0, 3) ?? 0,
+        life: number(given.life, 0, LIVED_MS),
+        rest: until(given.rest, REST_MS),
+        pollUntil: until(given.pollUntil, STREAM_BUFFERED_MS),
+      };
+      if (memory.deaths > deaths) diedAt = now;
+      sort();
+      // The other tab could not know what we have just written. What it has left out as too old stays out, or this had no end.
+      const full = memory.attempts.length === ATTEMPTS_KEPT;
+      for (const at of own.splice(0).filter(recent)) {
+        if (find(at) >= 0) own.push(at);
+        else if (!full || at > memory.attempts[0]) enter(at);
+      }
+    },
+  };
+
+  /** @param {Input} input @param {number} time @returns {Action[]} */
+  this.handle = (input, time) => {
+    now = time;
+    actions = [];
+    const { type, line: id } = /** @type {any} */ (input);
+    const line = lines().find((line) => line.id === id);
+    // Of a line that we have let go we want to hear nothing.
+    if (line || id === undefined) /** @type {any} */ (inputs)[type](input, line);
+    planClimb();
+    if (news) act("remember", { memory: blank() ? null : { ...memory, attempts: [...memory.attempts] } });
+    news = false;
+    arm();
+    this.state = state;
+    return actions;
+  };
+
+  this.stats = () => {
+    const transport = live() ? /** @type {Line} */ (main).transport : null;
+    const { until, rest } = memory;
+    const works = transport === "websocket";
+    const blockedUntil = !works && now < past(until) ? until : null;
+    /** @type {WebSocketStanding} */
+    const websocket = works ? "works" : blockedUntil !== null ? "blocked" : now < past(rest) ? "resting" : "unknown";
+    return {
+      ...counts,
+      transport,
+      websocket,
+      blockedUntil,
+      state,
+      session,
+      received,
+      sent: posted(),
+      queuedBytes: queued,
+      srtt: srtt && round(srtt),
+    };
+  };
 }
 
 const encoder = new TextEncoder();
 
 /** @param {WireEvent} event @returns {Command} */
-function command(event) {
-  const text = JSON.stringify(event);
+const command = (event) => {
+  const text = stringify(event);
   const { event: kind, id, subscription } = event;
   return { kind, id, subscription, text, bytes: encoder.encode(text).length, holds: 0 };
-}
+};
 
 /** @param {unknown} seconds @param {number} otherwise where the server says nothing that can be @returns {number} */
-function milliseconds(seconds, otherwise) {
-  return typeof seconds === "number" && seconds > 0 && seconds < Infinity ? Math.ceil(seconds * 1000) : otherwise;
-}
+const milliseconds = (seconds, otherwise) => {
+  return isNumber(seconds) && seconds > 0 && seconds < Infinity ? ceil(seconds * 1000) : otherwise;
+};
 
 /**
  * @param {WireEvent} event
  * @returns {Position|null} a copy
  */
-function positionOf({ position }) {
-  const good = typeof position?.epoch === "string" && Number.isSafeInteger(position.offset);
-  return good ? { epoch: position.epoch, offset: position.offset } : null;
-}
+const positionOf = ({ position }) => {
+  const { epoch, offset } = position ?? {};
+  return isText(epoch) && isSafeInteger(offset) ? { epoch, offset } : null;
+};
 
 /* ── 2. The driver ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -1832,244 +1581,25 @@ const ignore = () => {};
 /** Requests to listen. One that was given up may arrive behind its successor, and the gateway tells by the number that it is stale. */
 let listens = 0;
 
-/** @typedef {{type: string, [field: string]: unknown}} LineInput an input of the machine, without its line */
+/** @typedef {(type: Input["type"], input?: Record<string, unknown>) => void} Tell gives the machine an input, of this line */
 
-/**
- * A line over HTTP: short requests for what we send, and one that stays open for what we hear. URLs are written to logs:
- * the secret is in a header.
- */
-class HTTPLine {
-  /** @type {Record<string, string>|undefined} the app's */
-  headers;
-  /** @type {{text: string, seq?: number}[]} */
-  #queue = [];
-  #sending = false;
-  #path = ""; // of our session, from the moment that it has a name
-  #secret = "";
-  #posts = new AbortController();
-  #listening = new AbortController();
-  /** @type {(() => void)|null|undefined} gives the slot back that we have */
-  #release;
-  #wake = ignore; // ends the pause between two short polls
-  #options;
-  #tell;
-
-  /**
-   * @param {object} options
-   * @param {URL} options.url of /session
-   * @param {typeof fetch} options.fetch
-   * @param {RequestCredentials} options.credentials
-   * @param {() => number} options.received the machine's count
-   * @param {(input: LineInput) => void} options.tell
-   */
-  constructor(options) {
-    this.#options = options;
-    this.#tell = options.tell;
-  }
-
-  /** @param {string} text @param {number} [seq] */
-  send(text, seq) {
-    this.#queue.push({ text, seq });
-    if (!this.#sending) this.#flush();
-  }
-
-  close() {
-    this.#posts.abort();
-    this.#listening.abort();
-    this.#release?.();
-    this.#wake();
-  }
-
-  /** @param {{code: number, reason: string, retryAfter?: number}} why */
-  #end({ code, reason, retryAfter }) {
-    this.close();
-    this.#tell({ type: "closed", code, reason, retryAfter });
-  }
-
-  #heard() {
-    this.#tell({ type: "heard" });
-  }
-
-  /** @param {unknown} event */
-  #receive(event) {
-    this.#tell({ type: "receive", text: JSON.stringify(event) });
-  }
-
-  async #flush() {
-    this.#sending = true;
-    await null; // What is sent in one turn travels together.
-    while (this.#queue.length) {
-      const { seq } = this.#queue[0];
-      const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
-      let batch = "";
-      for (let next; batch.length < BATCH_CHARS && (next = this.#queue.shift()); ) batch += (batch && ",") + next.text;
-      const known = this.#path;
-      const ask = () => this.#fetch(known && "/send", known ? `{"seq":${seq},"events":[${batch}]}` : `[${batch}]`, this.#posts.signal);
-      let answer;
-      try {
-        // The server knows a batch by its number, so it may be repeated. What opens a session has none.
-        answer = await (known ? ask().catch(ask) : ask());
-      } catch (error) {
-        return this.#end({ code: 1006, reason: String(error) });
-      }
-      if (this.#posts.signal.aborted) return;
-      for (const event of known ? [{ event: "ack", received: answer?.received }] : [answer].flat()) {
-        if (event?.event === "hello" && event.status === "ok") {
-          const [handle, secret] = String(event.session).split(".");
-          this.#path = "/" + handle;
-          this.#secret = secret;
-        }
-        this.#receive(event);
-      }
-      if (!known) this.#heard(); // That was all: now it is known from where to listen.
-      this.#wake(); // There may be a reply.
-    }
-    this.#sending = false;
-  }
-
-  /**
-   * A newer request to listen ends an older one.
-   * @param {{transport: string, received: number, wait?: number}} action
-   */
-  async listen({ transport, received, wait = 0 }) {
-    this.#listening.abort();
-    const { signal } = (this.#listening = new AbortController());
-    try {
-      // Without a slot we poll and hang up, again and again. A stream is still one to the machine.
-      while (!(await this.#hasSlot(signal))) {
-        await this.#poll(received, 0, signal);
-        if (transport === "stream") this.#heard();
-        await this.#pause();
-        signal.throwIfAborted();
-        if (transport === "poll") return this.#heard();
-        received = this.#options.received();
-      }
-      if (transport === "poll") {
-        await this.#poll(received, wait, signal);
-        return this.#heard();
-      }
-      await this.#stream(received, signal);
-    } catch {}
-    if (!signal.aborted) this.#tell({ type: "cut" });
-  }
-
-  /** @param {AbortSignal} signal */
-  async #hasSlot(signal) {
-    if (this.#release) return true;
-    const release = await takeSlot(this.#options.url);
-    if (signal.aborted) release?.();
-    signal.throwIfAborted();
-    this.#release = release;
-    return release !== null;
-  }
-
-  /** Between the polls of a page without a slot. */
-  #pause() {
-    return new Promise((resolve) => {
-      const SHORT_POLL_MS = 1_000;
-      const HIDDEN_SHORT_POLL_MS = 5_000;
-      const hidden = globalThis.document?.visibilityState === "hidden";
-      const timer = setTimeout(resolve, hidden ? HIDDEN_SHORT_POLL_MS : SHORT_POLL_MS);
-      this.#wake = () => resolve(clearTimeout(timer));
-    });
-  }
-
-  /** @param {number} received @param {number} wait @param {AbortSignal} signal */
-  async #poll(received, wait, signal) {
-    const { events, close } = await this.#fetch("/poll", JSON.stringify({ received, wait, number: ++listens }), signal);
-    for (const event of events) {
-      // A newer request is given the rest.
-      signal.throwIfAborted();
-      this.#receive(event);
-    }
-    signal.throwIfAborted();
-    if (close) this.#end(close);
-    signal.throwIfAborted();
-  }
-
-  /**
-   * Until it has ended, or is none.
-   * @param {number} received @param {AbortSignal} signal
-   */
-  async #stream(received, signal) {
-    const { headers, body } = await this.#fetch(`/stream?received=${received}&number=${++listens}`, undefined, signal);
-    if (!headers.get("content-type")?.startsWith("text/event-stream")) return;
-    const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
-    const reader = body.getReader();
-    const decoder = new TextDecoder();
-    let rest = "";
-    let type = "";
-    let data = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const text = decoder.decode(value, { stream: true });
-      rest += text;
-      if (text.includes("\n")) {
-        const lines = rest.split(/\r?\n/);
-        rest = /** @type {string} */ (lines.pop());
-        for (const line of lines) {
-          signal.throwIfAborted();
-          const [, field, content] = /^(\w*): ?(.*)/s.exec(line) ?? [];
-          if (field === "") this.#heard();
-          if (field === "event") type = content;
-          if (field === "data") data += content;
-          if (line) continue;
-          if (type === "close") return this.#end(JSON.parse(data));
-          if (data && !type) this.#tell({ type: "receive", text: data });
-          type = data = "";
-        }
-      }
-      if (rest.length > STREAM_LINE_CHARS) return;
-    }
-  }
-
-  /**
-   * Throws where the gateway has not spoken, and where it has ended the line.
-   * @param {string} path @param {string|undefined} body @param {AbortSignal} signal
-   * @returns {Promise<any>} the answer to what was posted; without a body: the response
-   */
-  async #fetch(path, body, signal) {
-    const { fetch, url, credentials } = this.#options;
-    const headers = new Headers(this.headers);
-    if (body) headers.set("Content-Type", "application/json");
-    if (this.#path) headers.set("Authorization", `Holdfast ${this.#secret}`);
-    // A portal's redirect must not be given the headers.
-    const init = /** @type {const} */ ({ method: body ? "POST" : "GET", headers, body, cache: "no-store", redirect: "error", credentials, signal });
-    const response = await fetch(url + this.#path + path, init);
-    const { ok, status } = response;
-    const reason = `HTTP ${status}`;
-    if (ok) return body ? response.json() : response;
-    const code = /** @type {Record<number, number>} */ ({ 413: 1009, 429: 4029, 503: 1006 })[status];
-    if (code) this.#end({ code, reason, retryAfter: retryAfterOf(response.headers) });
-    else {
-      const event = await response.json();
-      // Another 409 is about the count: a new line will bring both sides together.
-      if (event.code === "replaced") this.#end({ code: 4000, reason: event.error });
-      if (event.event === "hello") {
-        this.#receive(event);
-        this.#end({ code: 1006, reason: event.error });
-      }
-    }
-    throw new Error(reason);
-  }
-}
+const isHidden = () => globalThis.document?.visibilityState === "hidden";
 
 /** @param {Headers} headers @returns {number|undefined} seconds */
-function retryAfterOf(headers) {
+const retryAfterOf = (headers) => {
   const value = headers.get("retry-after");
   if (!value) return undefined;
   if (!isNaN(+value)) return +value;
   // By the server's own clock, where it shows it.
-  return Math.max(0, Date.parse(value) - (Date.parse(/** @type {string} */ (headers.get("date"))) || Date.now())) / 1000;
-}
+  return max(0, Date.parse(value) - (Date.parse(/** @type {string} */ (headers.get("date"))) || Date.now())) / 1000;
+};
 
 /**
  * One of the few connections that the tabs of a browser share, if one is free.
  * @param {URL} url
- * @returns {Promise<(() => void)|null>} gives it back
+ * @returns {Promise<(() => void)|undefined>} gives it back
  */
-async function takeSlot(url) {
+const takeSlot = async (url) => {
   const SLOTS = 4; // A browser has six connections to a host over HTTP/1.1, for all tabs together: two are left to the app.
   const locks = globalThis.navigator?.locks;
   if (!locks) return ignore;
@@ -2082,138 +1612,121 @@ async function takeSlot(url) {
     });
     if (release) return release;
   }
-  return null;
-}
+  return undefined;
+};
 
 /**
  * What is remembered, with all times moved: a page's own clock means nothing to another page, the time of day does.
  * @param {any} memory
  * @param {number} by
  */
-function shifted(memory, by) {
-  const move = (/** @type {unknown} */ time) => (typeof time === "number" ? Math.round(time + by) : null);
+const shifted = (memory, by) => {
+  const move = (/** @type {unknown} */ time) => (isNumber(time) ? round(time + by) : null);
   const { attempts, until, rest, pollUntil } = memory;
   return { ...memory, attempts: attempts.map(move), until: move(until), rest: move(rest), pollUntil: move(pollUntil) };
-}
+};
 
 /**
  * Carries out what the machine wants with lines, and tells it what happens to them.
  * A line that was let go is forgotten: whatever it still does finds no handler.
+ *
+ * @constructor
+ * @param {ConnectionMachine} machine
+ * @param {object} options
+ * @param {string} options.url
+ * @param {typeof WebSocket} options.WebSocket
+ * @param {typeof fetch} options.fetch
+ * @param {boolean} [options.withCredentials]
+ * @param {MemoryStorage|null|undefined} options.storage
+ * @param {() => number} options.now
+ * @param {() => Promise<{auth?: WireEvent, headers?: Record<string, string>}>} options.prepare an attempt
+ * @param {(action: Action) => void} options.perform actions that are not about lines
+ * @param {(error: HoldfastError) => void} options.report
  */
-export class Driver {
-  /** @type {Map<number, any>} WebSockets and HTTPLines; each has the `headers` of its attempt */
-  #lines = new Map();
+export function Driver(machine, { url, WebSocket, fetch, withCredentials, storage, now: clock, prepare, perform, report }) {
+  const sessionURL = new URL("session", url.replace(/^ws/, "http"));
+  const key = "holdfast:" + sessionURL.origin;
+  /** @type {Map<number, any>} WebSockets and HTTP lines; each has the `headers` of its attempt */
+  const lines = new Map();
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #timer;
+  let timer;
   /** @type {Action[]} */
-  #queue = [];
-  #busy = false;
-  /** @type {AbortController|null} ends the listeners to the page */
-  #attached = null;
-  #machine;
-  #options;
-  #storage;
-  #session;
-  #key;
+  const actions = [];
+  let busy = false;
+  /** @type {AbortController|null|undefined} ends the listeners to the page */
+  let attached;
 
-  /**
-   * @param {ConnectionMachine} machine
-   * @param {object} options
-   * @param {string} options.url
-   * @param {typeof WebSocket} options.WebSocket
-   * @param {typeof fetch} options.fetch
-   * @param {boolean} [options.withCredentials]
-   * @param {MemoryStorage|null|undefined} options.storage
-   * @param {() => number} options.now
-   * @param {() => Promise<{auth?: WireEvent, headers?: Record<string, string>}>} options.prepare an attempt
-   * @param {(action: Action) => void} options.perform actions that are not about lines
-   * @param {(error: HoldfastError) => void} options.report
-   */
-  constructor(machine, options) {
-    this.#machine = machine;
-    this.#options = options;
-    this.#storage = options.storage;
-    this.#session = new URL("session", options.url.replace(/^ws/, "http"));
-    this.#key = "holdfast:" + this.#session.origin;
-  }
-
-  now() {
-    return Math.floor(this.#options.now());
-  }
+  const now = () => floor(clock());
 
   /**
    * Actions are carried out one after the other, also where a callback of the app gives an input in between: else
    * the older of two timers could be set last.
-   * @param {Input} input
+   * @param {Input} value
    */
-  input(input) {
-    this.#queue.push(...this.#machine.handle(input, this.now()));
-    if (this.#busy) return;
-    this.#busy = true;
+  const input = (value) => {
+    actions.push(...machine.handle(value, now()));
+    if (busy) return;
+    busy = true;
     try {
-      for (let action; (action = this.#queue.shift()); ) {
-        (/** @type {any} */ (this.#perform)[action.type] ?? this.#options.perform)(action);
+      for (let action; (action = actions.shift()); ) {
+        (/** @type {any} */ (performers)[action.type] ?? perform)(action);
       }
     } finally {
-      this.#busy = false;
+      busy = false;
     }
-  }
+  };
+
+  /** @param {Input["type"]} type */
+  const tellType = (type) => input(/** @type {Input} */ ({ type }));
 
   /** What the machine wants with lines, by the type of the action. */
-  #perform = {
+  const performers = {
     /** @param {{line: number, transport: Transport}} action */
-    open: ({ line, transport }) => {
-      const { url, WebSocket, fetch, withCredentials, prepare, report } = this.#options;
+    open({ line, transport }) {
+      const isSocket = transport === "websocket";
       /** @param {unknown} error */
       const fail = (error) => {
-        this.#perform.close({ line });
-        this.input({ type: "closed", line, code: 1006, reason: String(error) });
+        performers.close({ line });
+        input({ type: "closed", line, code: 1006, reason: String(error) });
       };
       /** @type {any} */
       let socket;
-      /** @param {LineInput} input */
-      const tell = (input) => {
-        if (this.#lines.get(line) !== socket) return;
-        if (input.type === "closed") this.#lines.delete(line);
-        this.input(/** @type {Input} */ ({ ...input, line }));
+      const isOurs = () => lines.get(line) === socket;
+      /** @type {Tell} */
+      const tell = (type, more) => {
+        if (!isOurs()) return;
+        if (type === "closed") lines.delete(line);
+        input(/** @type {any} */ ({ type, ...more, line }));
       };
       try {
-        socket = transport === "websocket" ? new WebSocket(url) : new HTTPLine({
-          url: this.#session,
-          fetch,
-          credentials: withCredentials ? "include" : "same-origin",
-          received: () => this.#machine.stats().received,
-          tell,
-        });
+        socket = isSocket ? new WebSocket(url) : httpLine(tell);
       } catch (error) {
         return fail(error);
       }
-      this.#lines.set(line, socket);
+      lines.set(line, socket);
       // The credentials are fetched while the line opens. Should they never come, the machine's patience ends.
       const prepared = prepare();
       prepared.catch((error) => {
-        if (this.#lines.get(line) !== socket) return;
+        if (!isOurs()) return;
         report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
         fail(error);
       });
       const opened = (/** @type {Awaited<typeof prepared>} */ { auth, headers }) => {
         socket.headers = headers;
-        tell({ type: "opened", auth });
+        tell("opened", { auth });
       };
       socket.onopen = () => prepared.then(opened, ignore);
-      if (transport !== "websocket") return socket.onopen(); // There is nothing to connect.
-      socket.onmessage = (/** @type {{data: unknown}} */ { data }) => {
-        tell({ type: "receive", text: typeof data === "string" ? data : "" });
-      };
-      socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => tell({ type: "closed", code, reason });
+      if (!isSocket) return socket.onopen(); // There is nothing to connect.
+      socket.onmessage = (/** @type {{data: unknown}} */ { data }) => tell("receive", { text: isText(data) ? data : "" });
+      socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => tell("closed", { code, reason });
       socket.onerror = ignore; // close follows
     },
     /** @param {{line: number, text: string, seq?: number}} action */
-    send: ({ line, text, seq }) => {
-      const socket = this.#lines.get(line);
+    send({ line, text, seq }) {
+      const socket = lines.get(line);
       const headers = socket?.headers;
       // A WebSocket of a browser cannot send headers, so hello does, on every transport.
-      if (headers && text.startsWith('{"event":"hello"')) text = JSON.stringify({ ...JSON.parse(text), headers });
+      if (headers && text.startsWith('{"event":"hello"')) text = stringify({ ...parse(text), headers });
       try {
         socket?.send(text, seq);
       } catch {} // it is closing, and will say so
@@ -2222,10 +1735,10 @@ export class Driver {
      * A dead line's closing handshake can take minutes, so nobody waits for it.
      * @param {{line: number, code?: number}} action
      */
-    close: ({ line, code }) => {
-      const socket = this.#lines.get(line);
+    close({ line, code }) {
+      const socket = lines.get(line);
       if (!socket) return;
-      this.#lines.delete(line);
+      lines.delete(line);
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.onerror = ignore; // `ws` throws where an error finds no handler
       try {
@@ -2233,65 +1746,286 @@ export class Driver {
       } catch {}
     },
     /** @param {Extract<Action, {type: "listen"}>} action */
-    listen: (action) => this.#lines.get(action.line)?.listen(action),
+    listen: (action) => lines.get(action.line)?.listen(action),
     /** @param {{memory: Memory|null}} action */
-    remember: ({ memory }) => {
+    remember({ memory }) {
       try {
-        if (memory) this.#storage?.setItem(this.#key, JSON.stringify(shifted(memory, Date.now() - this.now())));
-        else this.#storage?.removeItem(this.#key);
+        if (memory) storage?.setItem(key, stringify(shifted(memory, Date.now() - now())));
+        else storage?.removeItem(key);
       } catch {
-        this.#storage = null; // Full, or forbidden: only the machine remembers.
+        storage = null; // Full, or forbidden: only the machine remembers.
       }
     },
     /** @param {{at: number|null}} action */
-    timer: ({ at }) => {
-      clearTimeout(this.#timer);
-      if (at !== null) this.#timer = setTimeout(() => this.input({ type: "timer" }), Math.max(0, at - this.now()));
+    timer({ at }) {
+      clearTimeout(timer);
+      if (at !== null) timer = setTimeout(() => tellType("timer"), max(0, at - now()));
     },
   };
 
   /** What this page or another one has remembered; what cannot be read is nothing. */
-  #recall() {
-    if (!this.#storage) return;
+  const recall = () => {
+    if (!storage) return;
     let memory = null;
     try {
-      memory = shifted(JSON.parse(/** @type {string} */ (this.#storage.getItem(this.#key))), this.now() - Date.now());
+      memory = shifted(parse(/** @type {string} */ (storage.getItem(key))), now() - Date.now());
     } catch {}
-    this.input({ type: "memory", memory });
-  }
+    input({ type: "memory", memory });
+  };
 
   /** What the page and the network tell. A worker has no document, Node has neither. */
-  attach() {
-    if (this.#attached) return;
-    const { signal } = (this.#attached = new AbortController());
+  const attach = () => {
+    if (attached) return;
+    const { signal } = (attached = new AbortController());
     const { document, navigator } = globalThis;
     /** @type {any} */
     const connection = /** @type {any} */ (navigator)?.connection;
     /** @param {EventTarget|undefined} target @param {string} type @param {(event: any) => void} listener */
     const listen = (target, type, listener) => target?.addEventListener?.(type, listener, { signal });
-    const visibility = () => this.input({ type: document.visibilityState === "hidden" ? "hidden" : "shown" });
-    const doubt = () => this.input({ type: "doubt" });
+    const visibility = () => tellType(isHidden() ? "hidden" : "shown");
+    const doubt = () => tellType("doubt");
     const network = () => `${connection?.type} ${connection?.effectiveType}`;
     let before = network();
     listen(document, "visibilitychange", visibility);
     listen(document, "resume", doubt);
     listen(globalThis, "pageshow", ({ persisted }) => persisted && doubt());
-    listen(globalThis, "online", () => this.input({ type: "online" }));
-    listen(globalThis, "offline", () => this.input({ type: "offline" }));
+    for (const type of /** @type {const} */ (["online", "offline"])) listen(globalThis, type, () => tellType(type));
     // It also fires whenever the measured bandwidth changes, which says nothing about the line.
-    listen(connection, "change", () => before !== (before = network()) && this.input({ type: "changed" }));
+    listen(connection, "change", () => before !== (before = network()) && tellType("changed"));
     // Another tab has learned something. No key: all was cleared.
-    listen(globalThis, "storage", ({ key }) => (key ?? this.#key) === this.#key && this.#recall());
+    listen(globalThis, "storage", (event) => (event.key ?? key) === key && recall());
     // What happened while nobody listened.
-    this.#recall();
-    this.input({ type: "online" });
+    recall();
+    tellType("online");
     if (document) visibility();
-  }
+  };
 
-  detach() {
-    this.#attached?.abort();
-    this.#attached = null;
-  }
+  const detach = () => {
+    attached?.abort();
+    attached = null;
+  };
+
+  /**
+   * A line over HTTP: short requests for what we send, and one that stays open for what we hear. URLs are written to logs:
+   * the secret is in a header.
+   * @param {Tell} tell
+   */
+  const httpLine = (tell) => {
+    /** @type {{text: string, seq?: number}[]} */
+    const queue = [];
+    let sending = false;
+    let path = ""; // of our session, from the moment that it has a name
+    let secret = "";
+    const posts = new AbortController();
+    let listening = new AbortController();
+    /** @type {(() => void)|undefined} gives the slot back that we have */
+    let release;
+    let wake = ignore; // ends the pause between two short polls
+
+    const close = () => {
+      posts.abort();
+      listening.abort();
+      release?.();
+      wake();
+    };
+
+    /** @param {{code: number, reason: string, retryAfter?: number}} why */
+    const end = ({ code, reason, retryAfter }) => {
+      close();
+      tell("closed", { code, reason, retryAfter });
+    };
+
+    const heard = () => {
+      tell("heard");
+    };
+
+    /** @param {unknown} event */
+    const receive = (event) => {
+      tell("receive", { text: stringify(event) });
+    };
+
+    const flush = async () => {
+      sending = true;
+      await null; // What is sent in one turn travels together.
+      while (queue.length) {
+        const { seq } = queue[0];
+        const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
+        let batch = "";
+        for (let next; batch.length < BATCH_CHARS && (next = queue.shift()); ) batch += (batch && ",") + next.text;
+        const known = path;
+        const ask = () => request(known && "/send", known ? `{"seq":${seq},"events":[${batch}]}` : `[${batch}]`, posts.signal);
+        let answer;
+        try {
+          // The server knows a batch by its number, so it may be repeated. What opens a session has none.
+          answer = await (known ? ask().catch(ask) : ask());
+        } catch (error) {
+          return end({ code: 1006, reason: String(error) });
+        }
+        if (posts.signal.aborted) return;
+        for (const event of known ? [{ event: "ack", received: answer?.received }] : [answer].flat()) {
+          if (event?.event === "hello" && event.status === "ok") {
+            const [handle, token] = String(event.session).split(".");
+            path = "/" + handle;
+            secret = token;
+          }
+          receive(event);
+        }
+        if (!known) heard(); // That was all: now it is known from where to listen.
+        wake(); // There may be a reply.
+      }
+      sending = false;
+    };
+
+    /**
+     * A newer request to listen ends an older one.
+     * @param {{transport: string, received: number, wait?: number}} action
+     */
+    const listen = async ({ transport, received, wait = 0 }) => {
+      listening.abort();
+      const { signal } = (listening = new AbortController());
+      try {
+        // Without a slot we poll and hang up, again and again. A stream is still one to the machine.
+        while (!(await hasSlot(signal))) {
+          await poll(received, 0, signal);
+          if (transport === "stream") heard();
+          await pause();
+          signal.throwIfAborted();
+          if (transport === "poll") return heard();
+          ({ received } = machine.stats());
+        }
+        if (transport === "poll") {
+          await poll(received, wait, signal);
+          return heard();
+        }
+        await stream(received, signal);
+      } catch {}
+      if (!signal.aborted) tell("cut");
+    };
+
+    /** @param {AbortSignal} signal */
+    const hasSlot = async (signal) => {
+      if (!release) {
+        const slot = await takeSlot(sessionURL);
+        if (signal.aborted) slot?.();
+        signal.throwIfAborted();
+        release = slot;
+      }
+      return release;
+    };
+
+    /** Between the polls of a page without a slot. */
+    const pause = () => {
+      return new Promise((resolve) => {
+        const SHORT_POLL_MS = 1_000;
+        const HIDDEN_SHORT_POLL_MS = 5_000;
+        const timer = setTimeout(resolve, isHidden() ? HIDDEN_SHORT_POLL_MS : SHORT_POLL_MS);
+        wake = () => resolve(clearTimeout(timer));
+      });
+    };
+
+    /** @param {number} received @param {number} wait @param {AbortSignal} signal */
+    const poll = async (received, wait, signal) => {
+      const { events, close } = await request("/poll", stringify({ received, wait, number: ++listens }), signal);
+      for (const event of events) {
+        // A newer request is given the rest.
+        signal.throwIfAborted();
+        receive(event);
+      }
+      signal.throwIfAborted();
+      if (close) end(close);
+      signal.throwIfAborted();
+    };
+
+    /**
+     * Until it has ended, or is none.
+     * @param {number} received @param {AbortSignal} signal
+     */
+    const stream = async (received, signal) => {
+      const { headers, body } = await request(`/stream?received=${received}&number=${++listens}`, undefined, signal);
+      if (!headers.get("content-type")?.startsWith("text/event-stream")) return;
+      const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
+      const reader = body.getReader();
+      const decoder = new TextDecoder();
+      let rest = "";
+      let type = "";
+      let data = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        const text = decoder.decode(value, { stream: true });
+        rest += text;
+        if (text.includes("\n")) {
+          const lines = rest.split(/\r?\n/);
+          rest = /** @type {string} */ (lines.pop());
+          for (const line of lines) {
+            signal.throwIfAborted();
+            const [, field, content] = /^(\w*): ?(.*)/s.exec(line) ?? [];
+            if (field === "") heard();
+            if (field === "event") type = content;
+            if (field === "data") data += content;
+            if (line) continue;
+            if (type === "close") return end(parse(data));
+            if (data && !type) tell("receive", { text: data });
+            type = data = "";
+          }
+        }
+        if (rest.length > STREAM_LINE_CHARS) return;
+      }
+    };
+
+    /**
+     * Throws where the gateway has not spoken, and where it has ended the line.
+     * @param {string} what @param {string|undefined} body @param {AbortSignal} signal
+     * @returns {Promise<any>} the answer to what was posted; without a body: the response
+     */
+    const request = async (what, body, signal) => {
+      const headers = new Headers(line.headers);
+      if (body) headers.set("Content-Type", "application/json");
+      if (path) headers.set("Authorization", `Holdfast ${secret}`);
+      const response = await fetch(sessionURL + path + what, {
+        method: body ? "POST" : "GET",
+        headers,
+        body,
+        cache: "no-store",
+        redirect: "error", // A portal's redirect must not be given the headers.
+        credentials: withCredentials ? "include" : "same-origin",
+        signal,
+      });
+      const { ok, status } = response;
+      const reason = `HTTP ${status}`;
+      if (ok) return body ? response.json() : response;
+      const code = /** @type {Record<number, number>} */ ({ 413: 1009, 429: 4029, 503: 1006 })[status];
+      if (code) end({ code, reason, retryAfter: retryAfterOf(response.headers) });
+      else {
+        const event = await response.json();
+        // Another 409 is about the count: a new line will bring both sides together.
+        if (event.code === "replaced") end({ code: 4000, reason: event.error });
+        if (event.event === "hello") {
+          receive(event);
+          end({ code: 1006, reason: event.error });
+        }
+      }
+      throw new Error(reason);
+    };
+
+    const line = {
+      /** @type {Record<string, string>|undefined} the app's */
+      headers: undefined,
+      /** @param {string} text @param {number} [seq] */
+      send(text, seq) {
+        queue.push({ text, seq });
+        if (!sending) flush();
+      },
+      close,
+      listen,
+    };
+    return line;
+  };
+
+  this.now = now;
+  this.input = input;
+  this.attach = attach;
+  this.detach = detach;
 }
 
 /* ── 3. The public API ─────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -2318,9 +2052,9 @@ export class HoldfastError extends Error {
 }
 
 /** @param {WireEvent} event @returns {HoldfastError} */
-function errorOf(event) {
+const errorOf = (event) => {
   return new HoldfastError(event.code ?? "server_error", String(event.error ?? "The server gave no reason."), event);
-}
+};
 
 /**
  * @typedef {object} StateEvent
@@ -2707,46 +2441,38 @@ const OPTIONS = {
  * A mistake in the options shows at once, not as a client that behaves strangely.
  * @param {any} options
  */
-function checkOptions(options) {
+const checkOptions = (options) => {
   for (const [name, value] of Object.entries(options)) {
     const rule = OPTIONS[/** @type {keyof Options} */ (name)];
     if (!rule) {
-      const nearest = Object.keys(OPTIONS).sort((a, b) => likeness(b, name) - likeness(a, name))[0];
+      /** @param {string} option how many pairs of letters the name has in common with it */
+      const likeness = (option) => [...name].filter((letter, i) => option.toLowerCase().includes((letter + name[i + 1]).toLowerCase())).length;
+      const [nearest] = Object.keys(OPTIONS).sort((a, b) => likeness(b) - likeness(a));
       throw new TypeError(`Holdfast has no option "${name}". Did you mean "${nearest}"?`);
     }
     if (value !== undefined && !rule[1](value)) throw new TypeError(`Holdfast's option "${name}" must be ${rule[0]}.`);
   }
   if (options.getTicket && options.getToken) throw new TypeError('Holdfast takes "getTicket" or "getToken", not both.');
-}
-
-/**
- * How much two names have in common: pairs of letters, and how they begin.
- * @param {string} a
- * @param {string} b
- */
-function likeness(a, b) {
-  const [left, right] = [a, b].map((name) => " " + name.toLowerCase());
-  return [...left].filter((letter, i) => right.includes(letter + left[i + 1])).length / a.length; // "undefined" ends no name
-}
+};
 
 /** @param {string} url @returns {string} */
-function socketURL(url) {
+const socketURL = (url) => {
   try {
     const { href } = new URL(url || "/socket", globalThis.location?.href);
     const socket = href.replace(/^http/, "ws").replace(/#.*/, "");
     if (/^wss?:/.test(socket)) return socket;
   } catch {}
   throw new TypeError(`Holdfast cannot connect to "${url}": give an http(s) or ws(s) URL, or in a page a path.`);
-}
+};
 
 /** Reading the property throws where the user has forbidden it. A worker has none; Node's would be a file. */
-function pageStorage() {
+const pageStorage = () => {
   try {
     return globalThis.window?.localStorage;
   } catch {
     return null;
   }
-}
+};
 
 /**
  * A connection to a Holdfast gateway that holds.
@@ -2984,8 +2710,8 @@ export class Holdfast extends Emitter {
  * @param {number|null} next
  * @returns {GapEvent}
  */
-function gapOf(subscription, after, next) {
+const gapOf = (subscription, after, next) => {
   return { subscription, after, next, missing: after === null || next === null ? null : next - after - 1 };
-}
+};
 
 export { Holdfast as default };

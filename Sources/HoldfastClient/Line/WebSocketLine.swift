@@ -11,6 +11,8 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
 
     private enum State {
         case connecting
+        /// The proxy was asked for a way to the gateway.
+        case tunnel(HandshakeResponseParser)
         case handshake(ClientHandshake, HandshakeResponseParser)
         case open
         case ended
@@ -19,6 +21,7 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
     let id: Int
     private weak var owner: (any LineOwner)?
     private var url: GatewayURL?
+    private var tls: NIOSSLContext?
     private var state = State.connecting
     private var parser: WebSocketParser
     private var context: ChannelHandlerContext?
@@ -33,42 +36,61 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
         self.parser = WebSocketParser(role: .client, maxFrameBytes: messageBytes, maxMessageBytes: messageBytes)
     }
 
-    func connect(to url: GatewayURL, tls: NIOSSLContext?, on loop: any EventLoop, timeout: TimeAmount) {
+    func connect(
+        to url: GatewayURL,
+        through proxy: HTTPProxy?,
+        tls: NIOSSLContext?,
+        on loop: any EventLoop,
+        timeout: TimeAmount
+    ) {
         self.url = url
+        self.tls = tls
         ClientBootstrap(group: loop)
             .connectTimeout(timeout)
             // Events are small and must not wait for each other.
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .connect(host: url.host, port: url.port)
+            .connect(host: proxy?.host ?? url.host, port: proxy?.port ?? url.port)
             .assumeIsolated()
             .whenComplete { result in
                 switch result {
-                case .success(let channel): self.connected(channel, url, tls)
-                case .failure(let error): self.end(LineEnd(.abnormal, describe(error)))
+                case .success(let channel): self.connected(channel, url, proxy)
+                case .failure(let error):
+                    self.end(LineEnd(.abnormal, proxy == nil ? describe(error) : "the proxy: \(describe(error))"))
                 }
             }
     }
 
-    private func connected(_ channel: any Channel, _ url: GatewayURL, _ tls: NIOSSLContext?) {
+    private func connected(_ channel: any Channel, _ url: GatewayURL, _ proxy: HTTPProxy?) {
         guard case .connecting = self.state else {
             // Let go meanwhile.
             return channel.close(promise: nil)
         }
         do {
-            if let tls {
-                // An address has no name that could stand in SNI (RFC 6066 §3).
-                let isAddress = (try? SocketAddress(ipAddress: url.host, port: url.port)) != nil
-                let handler = try NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : url.host)
-                try channel.pipeline.syncOperations.addHandler(handler)
-            }
-            let handshake = ClientHandshake(url, using: &self.random)
-            self.state = .handshake(handshake, HandshakeResponseParser())
             try channel.pipeline.syncOperations.addHandler(self)
-            channel.writeAndFlush(handshake.request, promise: nil)
+            guard let proxy else { return try self.greet(channel, url) }
+            self.state = .tunnel(HandshakeResponseParser())
+            channel.writeAndFlush(ByteBuffer(string: proxy.request(for: url)), promise: nil)
         } catch {
-            self.end(LineEnd(.abnormal, describe(error)))
-            channel.close(promise: nil)
+            self.fail(error, channel)
         }
+    }
+
+    /// The way to the gateway is open.
+    private func greet(_ channel: any Channel, _ url: GatewayURL) throws {
+        if let tls = self.tls {
+            // An address has no name that could stand in SNI (RFC 6066 §3).
+            let isAddress = (try? SocketAddress(ipAddress: url.host, port: url.port)) != nil
+            let handler = try NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : url.host)
+            try channel.pipeline.syncOperations.addHandler(handler, position: .before(self))
+        }
+        let handshake = ClientHandshake(url, using: &self.random)
+        self.state = .handshake(handshake, HandshakeResponseParser())
+        channel.writeAndFlush(handshake.request, promise: nil)
+    }
+
+    private func fail(_ error: any Error, _ channel: any Channel) {
+        self.end(LineEnd(.abnormal, describe(error)))
+        channel.close(promise: nil)
     }
 
     // MARK: For the owner
@@ -115,6 +137,9 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
         let bytes = self.unwrapInboundIn(data)
         switch self.state {
         case .connecting, .ended: return
+        case .tunnel(var response):
+            response.append(bytes)
+            self.readTunnel(response, context.channel)
         case .handshake(let handshake, var response):
             response.append(bytes)
             self.readHandshake(handshake, response)
@@ -162,6 +187,24 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
     }
 
     // MARK: Reading
+
+    private func readTunnel(_ response: HandshakeResponseParser, _ channel: any Channel) {
+        var response = response
+        do {
+            guard let answer = try response.next() else {
+                self.state = .tunnel(response)
+                return
+            }
+            guard (200..<300).contains(answer.status), let url = self.url else {
+                return self.end(LineEnd(.abnormal, "the proxy answered \(answer.status) \(answer.phrase)"))
+            }
+            try self.greet(channel, url)
+        } catch let error as HandshakeError {
+            self.end(LineEnd(.abnormal, "the proxy: \(error.reason)"))
+        } catch {
+            self.fail(error, channel)
+        }
+    }
 
     private func readHandshake(_ handshake: ClientHandshake, _ response: HandshakeResponseParser) {
         var response = response
@@ -219,5 +262,14 @@ extension ByteBuffer {
     /// The same bytes, in memory of their own if they would keep alive much more than themselves.
     fileprivate var compact: ByteBuffer {
         self.storageCapacity > 2 * self.readableBytes ? ByteBuffer(bytes: self.readableBytesView) : self
+    }
+}
+
+extension HTTPProxy {
+    /// Asks for a way to the gateway.
+    fileprivate func request(for url: GatewayURL) -> String {
+        let host = url.host.contains(":") ? "[\(url.host)]" : url.host
+        let login = self.login.map { "Proxy-Authorization: \($0.header)\r\n" } ?? ""
+        return "CONNECT \(host):\(url.port) HTTP/1.1\r\nHost: \(host):\(url.port)\r\n\(login)\r\n"
     }
 }

@@ -107,9 +107,23 @@ public struct JSONValue: Sendable, Equatable {
     }
 }
 
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+    public init(stringLiteral text: String) {
+        self.init(text)
+    }
+
+    public init(integerLiteral number: Int) {
+        self.init(kind: .number, raw: ByteBuffer(string: String(number)))
+    }
+
+    public init(booleanLiteral flag: Bool) {
+        self.init(kind: .boolean, raw: ByteBuffer(string: flag ? "true" : "false"))
+    }
+}
+
 /// The members of one JSON object in the order of the text. Values are kept as bytes; nothing below the first level is looked at.
 public struct JSONObject: Sendable {
-    public struct Member: Sendable {
+    public struct Member: Sendable, Equatable {
         public let name: String
         public let value: JSONValue
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Histogram
+import HoldfastClient
 import NIOCore
 
 struct BenchFanout: AsyncParsableCommand {
@@ -119,10 +120,12 @@ struct BenchFanout: AsyncParsableCommand {
         return head + String(repeating: "x", count: max(0, self.payload - head.utf8.count - 2)) + "\"}"
     }
 
-    private func publish(_ api: ServerAPI) async throws {
-        let answer = try await api.publish("bench.fanout", data: self.data())
-        guard answer.isSuccess else {
-            printError("Publishing failed: \(answer.status) \(answer.body)")
+    private func publish(_ publisher: EventPublisher) async throws {
+        do {
+            // One publication as cheap as it can be: no key to remember.
+            try await publisher.publish(ByteBuffer(string: self.data()), to: "bench.fanout", idempotencyKey: nil)
+        } catch {
+            printError("Publishing failed: \(error)")
             throw ExitCode.failure
         }
     }
@@ -130,13 +133,13 @@ struct BenchFanout: AsyncParsableCommand {
     private func paced(_ server: BenchServer, _ clients: BenchClients) async throws -> Part {
         let count = Int(self.rate * self.seconds)
         // The first publications warm caches and allocator; they are not counted.
-        for _ in 0..<10 { try await self.publish(server.api) }
+        for _ in 0..<10 { try await self.publish(server.publisher) }
         try await self.settle(clients, 10)
         return try await self.measure("paced", count, server, clients) {
             let start = ContinuousClock.now
             for index in 0..<count {
                 try await Task.sleep(until: start + .seconds(Double(index) / self.rate), clock: .continuous)
-                try await self.publish(server.api)
+                try await self.publish(server.publisher)
                 if index % Int(max(1, self.rate * 2)) == 0 {
                     self.options.progress("paced: \(index) of \(count) publications")
                 }
@@ -149,8 +152,8 @@ struct BenchFanout: AsyncParsableCommand {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for index in 0..<self.flood {
                     if index >= self.inFlight { try await group.next() }
-                    let (bench, api) = (self, server.api)
-                    group.addTask { try await bench.publish(api) }
+                    let (bench, publisher) = (self, server.publisher)
+                    group.addTask { try await bench.publish(publisher) }
                 }
                 try await group.waitForAll()
             }

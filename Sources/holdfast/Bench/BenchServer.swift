@@ -1,5 +1,7 @@
 import ArgumentParser
+import AsyncHTTPClient
 import Foundation
+import HoldfastClient
 import HoldfastProtocol
 import NIOCore
 
@@ -16,7 +18,7 @@ final class BenchServer {
         let memory: Int?
     }
 
-    let api: ServerAPI
+    let publisher: EventPublisher
     let host = "127.0.0.1"
     let port: Int
     private let process: Process
@@ -57,11 +59,13 @@ final class BenchServer {
             throw ExitCode.failure
         }
         self.port = port
-        self.api = ServerAPI(url: "http://127.0.0.1:\(port)")
+        self.publisher = try EventPublisher(url: "http://127.0.0.1:\(port)")
     }
 
     func usage() async throws -> Usage {
-        let metrics = try await self.api.call(.GET, "/metrics").body
+        let request = HTTPClientRequest(url: "http://127.0.0.1:\(self.port)/metrics")
+        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(10))
+        let metrics = String(buffer: try await response.body.collect(upTo: 1 << 24))
         func value(_ name: String) throws -> Double {
             let line = metrics.split(separator: "\n").first { $0.hasPrefix(name + " ") }
             guard let value = line.flatMap({ Double($0.split(separator: " ")[1]) }) else {

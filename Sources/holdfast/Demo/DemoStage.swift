@@ -1,3 +1,4 @@
+import HoldfastClient
 import HoldfastFaults
 import Logging
 
@@ -39,8 +40,8 @@ actor DemoStage {
         configuration.listenHost = self.settings.listenHost
         self.proxy = try await FaultProxy.start(configuration)
         let host = self.settings.host.contains(":") ? "[\(self.settings.host)]" : self.settings.host
-        let api = ServerAPI(url: "http://\(host):\(gatewayPort)", key: self.settings.apiKey)
-        let telephone = FakeTelephoneSystem(api: api, rate: self.settings.rate, logger: self.logger)
+        let publisher = try EventPublisher(url: "http://\(host):\(gatewayPort)", apiKey: self.settings.apiKey)
+        let telephone = FakeTelephoneSystem(publisher: publisher, rate: self.settings.rate, logger: self.logger)
         self.telephone = telephone
         self.publishing = Task { await telephone.publishUntilCancelled() }
     }

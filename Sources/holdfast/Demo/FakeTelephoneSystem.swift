@@ -1,5 +1,7 @@
 import Foundation
+import HoldfastClient
 import Logging
+import NIOCore
 
 /// Publishes what happens on a ``Switchboard`` through the gateway's HTTP API, as any backend would.
 ///
@@ -11,7 +13,7 @@ actor FakeTelephoneSystem {
     /// Tells the starts of the demo apart; part of each event.
     nonisolated let run: String
 
-    private let api: ServerAPI
+    private let publisher: EventPublisher
     private let logger: Logger
     /// Events per second.
     private let rate: Double
@@ -22,8 +24,8 @@ actor FakeTelephoneSystem {
     /// Number of the last event that the gateway has accepted.
     private(set) var published = 0
 
-    init(api: ServerAPI, rate: Double, logger: Logger) {
-        self.api = api
+    init(publisher: EventPublisher, rate: Double, logger: Logger) {
+        self.publisher = publisher
         self.rate = rate
         self.logger = logger
         self.run = String(UInt64.random(in: 0...UInt64.max), radix: 36)
@@ -51,12 +53,9 @@ actor FakeTelephoneSystem {
             if let data = self.encode(call, what, number: number) {
                 do {
                     let key = "\(self.run)-\(number)"
-                    let answer = try await self.api.publish(Self.subscription, data: data, idempotencyKey: key)
-                    if answer.isSuccess {
-                        self.published = number
-                        return
-                    }
-                    self.complain("\(answer.status): \(answer.body)", once: &isComplaining)
+                    try await self.publisher.publish(data, to: Self.subscription, idempotencyKey: key)
+                    self.published = number
+                    return
                 } catch {
                     self.complain("\(error)", once: &isComplaining)
                 }
@@ -65,14 +64,14 @@ actor FakeTelephoneSystem {
         }
     }
 
-    private func encode(_ call: Call, _ what: CallEvent.What, number: Int) -> String? {
+    private func encode(_ call: Call, _ what: CallEvent.What, number: Int) -> ByteBuffer? {
         let event = CallEvent(
             n: number, run: self.run, at: Self.now(),
             call: call.id, what: what, state: call.state, from: call.from, to: call.to,
             began: call.began, answered: call.answered, ended: call.ended, sound: call.sound
         )
         do {
-            return String(decoding: try self.encoder.encode(event), as: UTF8.self)
+            return ByteBuffer(bytes: try self.encoder.encode(event))
         } catch {
             self.logger.error("an event cannot be encoded", metadata: ["error": "\(error)"])
             return nil

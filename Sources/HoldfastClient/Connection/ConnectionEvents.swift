@@ -3,14 +3,14 @@ import HoldfastProtocol
 import NIOCore
 
 /// What a ``ClientConnection`` tells the app, in order.
-public enum ConnectionEvent: Sendable, Equatable {
+package enum ConnectionEvent: Sendable, Equatable {
     /// What the app came for: messages, gaps, states, replies.
     case news(ConnectionNews)
     /// What becomes of the lines below, for people who want to know.
     case line(LineNews)
 }
 
-public enum LineNews: Sendable, Equatable {
+package enum LineNews: Sendable, Equatable {
     /// An attempt begins.
     case opening(line: Int, transport: ClientTransport)
     /// What carries the session from now on.
@@ -27,20 +27,20 @@ public enum LineNews: Sendable, Equatable {
 
 /// The events of one connection, for one reader. Ends when the connection is closed for good; a reader that stops early
 /// closes the connection.
-public struct ConnectionEvents: AsyncSequence, Sendable {
+package struct ConnectionEvents: AsyncSequence, Sendable {
     typealias Producer = NIOAsyncSequenceProducer<
         ConnectionEvent, NIOAsyncSequenceProducerBackPressureStrategies.HighLowWatermark, EventDemand
     >
 
     let producer: Producer
 
-    public struct AsyncIterator: AsyncIteratorProtocol {
+    package struct AsyncIterator: AsyncIteratorProtocol {
         var iterator: Producer.AsyncIterator
 
-        public mutating func next() async -> ConnectionEvent? { await self.iterator.next() }
+        package mutating func next() async -> ConnectionEvent? { await self.iterator.next() }
     }
 
-    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(iterator: self.producer.makeAsyncIterator()) }
+    package func makeAsyncIterator() -> AsyncIterator { AsyncIterator(iterator: self.producer.makeAsyncIterator()) }
 }
 
 /// Hands the reader's wishes to the connection's event loop.

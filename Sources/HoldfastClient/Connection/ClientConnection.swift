@@ -6,22 +6,14 @@ import NIOPosix
 import NIOSSL
 import Synchronization
 
-/// A connection to a gateway that outlives its lines: a dead line is noticed and replaced, and what was missed meanwhile
-/// comes once and in order, or its absence is told.
+/// What is below a ``HoldfastClient``: one stream of all that happens, for one reader, with all that becomes of the lines. For
+/// tools that explain a connection to people.
 ///
-/// ```swift
-/// let connection = try ClientConnection(ClientConfiguration(url: "http://127.0.0.1:8080"))
-/// connection.subscribe("calls.live")
-/// connection.connect()
-/// for await event in connection.events {
-///     if case .news(.message(let message)) = event { print(message.data!) }
-/// }
-/// ```
 /// Runs the ``ConnectionMachine`` on one event loop. All functions may be called from anywhere; they take effect in the
 /// order of the calls. A connection that was closed, by the app or for good by the gateway, cannot be opened again.
-public final class ClientConnection: Sendable {
+package final class ClientConnection: Sendable {
     /// For one reader, who has to keep reading: see ``ClientConfiguration/waitingEvents``.
-    public let events: ConnectionEvents
+    package let events: ConnectionEvents
     private let driver: NIOLoopBoundBox<ConnectionDriver?>
     private let clock = MonotonicClock()
     private let lastID = Atomic<UInt64>(0)
@@ -29,7 +21,7 @@ public final class ClientConnection: Sendable {
     private let idPrefix = String(UInt64.random(in: 0...UInt64.max), radix: 36)
 
     /// - Throws: `NIOSSLError` if the configuration's certificates cannot be used.
-    public init(
+    package init(
         _ configuration: ClientConfiguration,
         on loop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
     ) throws {
@@ -63,22 +55,22 @@ public final class ClientConnection: Sendable {
         }
     }
 
-    private func input(_ input: ConnectionInput) {
+    func input(_ input: ConnectionInput) {
         let driver = self.driver
         driver.eventLoop.execute { driver.value?.input(input) }
     }
 
-    private func nextID() -> String {
+    func nextID() -> String {
         "\(self.idPrefix).\(self.lastID.add(1, ordering: .relaxed).newValue)"
     }
 
     /// Connects, and stays connected. While connected: asks whether the line lives. While waiting: tries at once.
-    public func connect() {
+    package func connect() {
         self.input(.connect)
     }
 
     /// Says goodbye, without waiting for an answer. The events end.
-    public func close() {
+    package func close() {
         self.input(.close)
     }
 
@@ -87,44 +79,28 @@ public final class ClientConnection: Sendable {
     /// - Parameters:
     ///   - since: the position after which messages are wanted; `nil`: from now on.
     ///   - fields: members added to the event, for services that know them.
-    public func subscribe(_ subscription: String, since: Position? = nil, fields: [JSONObject.Member] = []) {
+    package func subscribe(_ subscription: String, since: Position? = nil, fields: [JSONObject.Member] = []) {
         self.input(.subscribe(id: self.nextID(), subscription: subscription, since: since, fields: fields))
     }
 
-    public func unsubscribe(_ subscription: String) {
+    package func unsubscribe(_ subscription: String) {
         self.input(.unsubscribe(id: self.nextID(), subscription: subscription))
     }
 
     /// Sends a message to a subscription's service. It is repeated until the gateway has it, once.
-    /// - Parameter data: one JSON value, which goes out as it is.
-    /// - Returns: the `id` of the ``ConnectionNews/reply(id:event:)`` that will come.
-    @discardableResult
-    public func send(_ data: ByteBuffer, to subscription: String) -> String {
-        let id = self.nextID()
-        self.input(.message(id: id, subscription: subscription, data: data))
-        return id
-    }
-
-    /// Something happened that often kills lines, such as another network: ask at once whether it lives.
-    public func doubt() {
-        self.input(.doubt)
-    }
-
-    /// This is another network: asks whether the line lives, and tries a WebSocket again where none got through before.
-    public func networkChanged() {
-        self.input(.changed)
-    }
-
-    /// Tries a WebSocket now, where the session is carried over HTTP. What carries it is not disturbed.
-    public func probe() {
-        self.input(.probe)
+    /// - Parameters:
+    ///   - id: of the ``ConnectionNews/reply(id:event:)`` that will come; made by ``nextID()``.
+    ///   - data: one JSON value, which goes out as it is.
+    ///   - fields: members added to the event, for services that know them.
+    func send(id: String, _ data: ByteBuffer, to subscription: String, fields: [JSONObject.Member] = []) {
+        self.input(.message(id: id, subscription: subscription, data: data, fields: fields))
     }
 
     /// The clock of the times in events.
-    public var now: Instant { self.clock.now }
+    package var now: Instant { self.clock.now }
 
     /// Figures of this moment; `nil` once the connection has ended.
-    public var statistics: ConnectionMachine.Statistics? {
+    package var statistics: ConnectionMachine.Statistics? {
         get async {
             let driver = self.driver
             return try? await driver.eventLoop.submit { driver.value?.statistics }.get()

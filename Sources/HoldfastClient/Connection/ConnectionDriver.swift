@@ -168,9 +168,11 @@ final class ConnectionDriver: LineOwner {
             let line = WebSocketLine(id: id, messageBytes: self.configuration.messageBytes, owner: self)
             self.attempts[id] = Attempt(line: line)
             let timeout = TimeAmount.microseconds(self.configuration.machine.connectTimeout.microseconds)
-            line.connect(to: self.configuration.url, tls: self.tls, on: self.loop, timeout: timeout)
+            line.connect(
+                to: self.configuration.url, through: self.configuration.proxy, tls: self.tls, on: self.loop,
+                timeout: timeout)
         case .stream, .poll:
-            let http = self.http ?? self.makeHTTPClient()
+            let http = self.http ?? self.configuration.makeHTTPClient()
             self.http = http
             let line = HTTPLine(
                 id: id, client: http, configuration: self.configuration, loop: self.loop, owner: self)
@@ -207,18 +209,6 @@ final class ConnectionDriver: LineOwner {
         hello.writeString(",")
         hello.writeBytes(text.readableBytesView.dropFirst(start.utf8.count))
         return hello
-    }
-
-    private func makeHTTPClient() -> HTTPClient {
-        var configuration = HTTPClient.Configuration(
-            tlsConfiguration: self.configuration.tls,
-            // A portal that answers in the gateway's place must not get our headers.
-            redirectConfiguration: .disallow
-        )
-        configuration.timeout.connect = .microseconds(self.configuration.machine.connectTimeout.microseconds)
-        // Not on the app's loop, which may be stopped before the client's last connection is closed.
-        return HTTPClient(
-            eventLoopGroupProvider: .shared(MultiThreadedEventLoopGroup.singleton), configuration: configuration)
     }
 
     private func credentialsCame(_ result: Result<Credentials, any Error>, for id: Int) {
