@@ -19,7 +19,7 @@ final class Desk: Sendable {
         /// Tells it from a later one of the same name.
         let token: UInt64
         let fields: [JSONObject.Member]
-        var holders = 0
+        var holders = Set<UInt64>()
         var readers: [UInt64: Reader] = [:]
         var confirmation: Confirmation?
         var waiting: [UInt64: CheckedContinuation<Confirmation, any Error>] = [:]
@@ -28,6 +28,7 @@ final class Desk: Sendable {
     }
 
     private struct Reader {
+        let holder: UInt64
         let inbox: Inbox<SubscriptionEvent>
         /// Not yet told with a message.
         var gap: Gap?
@@ -53,6 +54,13 @@ final class Desk: Sendable {
             self.lastNumber += 1
             return self.lastNumber
         }
+    }
+
+    /// What the app holds as long as it holds a subscription.
+    struct Hold: Sendable {
+        let name: String
+        fileprivate let token: UInt64
+        fileprivate let holder: UInt64
     }
 
     /// One event for one reader.
@@ -81,53 +89,48 @@ final class Desk: Sendable {
 
     var current: HoldfastClient.StateChange { self.state.withLock { $0.current } }
 
-    /// - Returns: the reader that gets all from now on, and what names the topic; or a reader that has ended with an error.
+    /// - Returns: the reader that gets all from now on, and what to ask by; or a reader that has ended with an error.
     func subscribe(
         _ name: String,
         since: Position?,
         fields: [JSONObject.Member],
         buffer: BufferPolicy
-    ) -> (reader: InboxReader<SubscriptionEvent>, token: UInt64) {
+    ) -> (reader: InboxReader<SubscriptionEvent>, hold: Hold) {
         return self.state.withLock { state in
-            if let end = state.end { return (self.ended(name, end.flatMap { .failure(Self.closedByApp) }), 0) }
+            let nothing = Hold(name: name, token: 0, holder: 0)
+            if let end = state.end { return (self.ended(name, end.flatMap { .failure(Self.closedByApp) }), nothing) }
             if let topic = state.topics[name] {
                 guard since == nil, fields.isEmpty || fields == topic.fields else {
                     let text = "\(name) is subscribed already: end that subscription before you give other options."
-                    return (self.ended(name, .failure(HoldfastError(code: "subscribed_already", text: text))), 0)
+                    return (self.ended(name, .failure(HoldfastError(code: "subscribed_already", text: text))), nothing)
                 }
             } else {
                 state.topics[name] = Topic(token: state.number(), fields: fields)
                 self.connection.subscribe(name, since: since, fields: fields)
             }
-            state.topics[name]?.holders += 1
-            let token = state.topics[name]?.token ?? 0
-            return (self.reader(of: name, token, buffer, &state), token)
+            let hold = Hold(name: name, token: state.topics[name]?.token ?? 0, holder: state.number())
+            state.topics[name]?.holders.insert(hold.holder)
+            return (self.reader(hold, buffer, &state), hold)
         }
     }
 
     /// Another reader of the same topic.
-    func reader(of name: String, _ token: UInt64, buffer: BufferPolicy) -> InboxReader<SubscriptionEvent> {
+    func reader(_ hold: Hold, buffer: BufferPolicy) -> InboxReader<SubscriptionEvent> {
         self.state.withLock { state in
-            guard state.topics[name]?.token == token else {
-                return self.ended(name, state.end ?? .failure(Self.notSubscribed(name)))
-            }
-            return self.reader(of: name, token, buffer, &state)
+            guard let topic = state.topics[hold.name], topic.token == hold.token, topic.holders.contains(hold.holder)
+            else { return self.ended(hold.name, state.end ?? .failure(Self.notSubscribed(hold.name))) }
+            return self.reader(hold, buffer, &state)
         }
     }
 
-    private func reader(
-        of name: String,
-        _ token: UInt64,
-        _ buffer: BufferPolicy,
-        _ state: inout State
-    ) -> InboxReader<SubscriptionEvent> {
+    private func reader(_ hold: Hold, _ buffer: BufferPolicy, _ state: inout State) -> InboxReader<SubscriptionEvent> {
         let number = state.number()
-        let inbox = Inbox<SubscriptionEvent>(name, buffer, carryOver: Self.carryOver, onRoom: self.ring)
-        state.topics[name]?.readers[number] = Reader(inbox: inbox)
+        let inbox = Inbox<SubscriptionEvent>(hold.name, buffer, carryOver: Self.carryOver, onRoom: self.ring)
+        state.topics[hold.name]?.readers[number] = Reader(holder: hold.holder, inbox: inbox)
         return InboxReader(inbox) { [weak self] in
             self?.state.withLock { state in
-                guard state.topics[name]?.token == token else { return }
-                state.topics[name]?.readers[number] = nil
+                guard state.topics[hold.name]?.token == hold.token else { return }
+                state.topics[hold.name]?.readers[number] = nil
             }
         }
     }
@@ -138,33 +141,37 @@ final class Desk: Sendable {
         return InboxReader(inbox) {}
     }
 
-    /// A holder lets go. The last one ends the subscription.
-    /// - Returns: whether it was the last one.
-    @discardableResult
-    func release(_ name: String, _ token: UInt64) -> Bool {
-        let topic = self.state.withLock { state -> Topic? in
-            guard var topic = state.topics[name], topic.token == token else { return nil }
-            topic.holders -= 1
-            state.topics[name] = topic.holders > 0 ? topic : nil
-            guard topic.holders == 0 else { return nil }
+    /// A holder lets go: its readers end. The last one ends the subscription.
+    func release(_ hold: Hold) {
+        let name = hold.name
+        let (readers, waiting) = self.state.withLock { state -> ([Reader], [CheckedContinuation<Confirmation, any Error>]) in
+            guard var topic = state.topics[name], topic.token == hold.token,
+                topic.holders.remove(hold.holder) != nil
+            else { return ([], []) }
+            guard topic.holders.isEmpty else {
+                let readers = topic.readers.filter { $0.value.holder == hold.holder }
+                for number in readers.keys { topic.readers[number] = nil }
+                state.topics[name] = topic
+                return (Array(readers.values), [])
+            }
+            state.topics[name] = nil
             self.connection.unsubscribe(name)
-            return topic
+            return (Array(topic.readers.values), Array(topic.waiting.values))
         }
-        guard let topic else { return false }
-        for reader in topic.readers.values { reader.inbox.finish(.success(())) }
-        for waiting in topic.waiting.values { waiting.resume(throwing: Self.notSubscribed(name)) }
-        return true
+        for reader in readers { reader.inbox.finish(.success(())) }
+        for waiting in waiting { waiting.resume(throwing: Self.notSubscribed(name)) }
     }
 
-    func position(_ name: String, _ token: UInt64) -> Position? {
+    func position(_ hold: Hold) -> Position? {
         self.state.withLock { state in
-            guard let topic = state.topics[name], topic.token == token else { return nil }
+            guard let topic = state.topics[hold.name], topic.token == hold.token else { return nil }
             return topic.position
         }
     }
 
     /// Waits until the gateway has confirmed a subscription.
-    func confirmation(_ name: String, _ token: UInt64) async throws -> Confirmation {
+    func confirmation(_ hold: Hold) async throws -> Confirmation {
+        let (name, token) = (hold.name, hold.token)
         let number = self.state.withLock { $0.number() }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in

@@ -1,10 +1,10 @@
-import HoldfastClient
 import HoldfastCore
 import HoldfastFaults
 import HoldfastProtocol
 import NIOCore
 import Testing
 
+@testable import HoldfastClient
 @testable import HoldfastServer
 
 @Suite("Client connection against a real gateway", .timeLimit(.minutes(2)))
@@ -46,7 +46,8 @@ struct ClientConnectionTests {
 
     @Test func aMessageOfTheAppIsAnswered() async throws {
         try await self.withSubscriber { _, connection, log in
-            let id = connection.send(ByteBuffer(string: #"{"x":1.10}"#), to: "calls.x")
+            let id = connection.nextID()
+            connection.send(id: id, ByteBuffer(string: #"{"x":1.10}"#), to: "calls.x")
             try await log.waitFor("the reply") { log in
                 log.news.contains { if case .reply(id, let event) = $0 { event.isReply } else { false } }
             }

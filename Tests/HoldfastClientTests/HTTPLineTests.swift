@@ -1,9 +1,10 @@
-import HoldfastClient
 import HoldfastCore
 import HoldfastFaults
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
+
+@testable import HoldfastClient
 
 /// The client over HTTP, against a real gateway.
 @Suite("Lines of HTTP requests", .timeLimit(.minutes(2)))
@@ -43,7 +44,10 @@ struct HTTPLineTests {
     @Test(arguments: [ClientTransport.stream, .poll])
     func messagesOfTheAppAreAnswered(_ transport: ClientTransport) async throws {
         try await self.withSubscriber(transport) { _, connection, log in
-            let ids = (0..<50).map { connection.send(ByteBuffer(string: "\($0)"), to: "calls.x") }
+            let ids = (0..<50).map { _ in connection.nextID() }
+            for (number, id) in ids.enumerated() {
+                connection.send(id: id, ByteBuffer(string: "\(number)"), to: "calls.x")
+            }
             try await log.waitFor("the replies") { log in
                 let answered = log.news.compactMap {
                     if case .reply(let id, let event) = $0, event.isReply { id } else { nil }
@@ -89,7 +93,7 @@ struct HTTPLineTests {
             #expect(statistics?.transport == .stream)
             #expect(statistics?.webSocket == .blocked)
             // Asked for, a WebSocket takes over. It has not lived yet, so the verdict stands.
-            connection.probe()
+            connection.input(.probe)
             try await log.waitFor("the way up") { $0.lines.contains(.carried(by: .websocket)) }
             #expect(storage.load().flatMap(LadderMemory.init(parsing:))?.until != nil)
             connection.close()

@@ -2,12 +2,14 @@ import HoldfastBroker
 import HoldfastClient
 import HoldfastFaults
 import HoldfastProtocol
-import HoldfastServer
 import Hummingbird
 import Logging
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
+import Testing
+
+@testable import HoldfastServer
 
 /// A real gateway in this process, and a fault proxy before it.
 struct TestGateway: Sendable {
@@ -66,6 +68,20 @@ struct TestGateway: Sendable {
 
     func publish(_ subscription: String, _ data: String) async throws {
         _ = try await self.gateway.publish(PublicationDraft(subscription: subscription, data: ByteBuffer(string: data)))
+    }
+
+    /// A figure of the gateway's metrics page that stands there without labels.
+    func metric(_ name: String) async throws -> Double {
+        let line = await self.gateway.prometheusText().split(separator: "\n").first { $0.hasPrefix("\(name) ") }
+        return try #require(line.flatMap { Double($0.dropFirst(name.count + 1)) })
+    }
+
+    /// A port at which a connection is refused.
+    static func portThatNobodyHas() async throws -> Int {
+        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).get()
+        defer { listener.close(promise: nil) }
+        return try #require(listener.localAddress?.port)
     }
 
     /// For a client that goes through the proxy.

@@ -24,10 +24,10 @@ private final class LineHolder: LineOwner {
         self.reports = reports
     }
 
-    func open(_ url: GatewayURL, on loop: any EventLoop, messageBytes: Int) {
+    func open(_ url: GatewayURL, through proxy: HTTPProxy? = nil, on loop: any EventLoop, messageBytes: Int) {
         let line = WebSocketLine(id: 1, messageBytes: messageBytes, owner: self)
         self.line = line
-        line.connect(to: url, tls: nil, on: loop, timeout: .seconds(10))
+        line.connect(to: url, through: proxy, tls: nil, on: loop, timeout: .seconds(10))
     }
 
     func opened(_ line: any ClientLine) { self.reports.withLockedValue { $0.append(.opened) } }

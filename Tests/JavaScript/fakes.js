@@ -1,7 +1,9 @@
 // A WebSocket, a clock and a page to hold the client in the hand.
 
 import { mock } from "node:test";
-import { Holdfast } from "../../clients/js/holdfast.js";
+import { Holdfast, loadFallback } from "../../clients/js/holdfast.js";
+
+await loadFallback(); // The fakes know no waiting for a module.
 
 export const HELLO = { event: "hello", status: "ok", session: "h1.secret", resumed: false, heartbeat: { interval: 4, hidden_interval: 25, timeout: 5 }, spread: 1, node: "n1" };
 

@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { Driver } from "../../clients/js/holdfast.js";
+import { Driver, loadFallback } from "../../clients/js/holdfast.js";
 import { Gateway } from "./gateway.js";
 import { Server } from "./world.js";
+
+await loadFallback();
 
 const DEADLINE_MS = 5_000;
 const closers = [];

@@ -74,8 +74,19 @@ function write(name, text) {
   return path.join(app, name);
 }
 
-test("exactly these files are in the package", () => {
+test("exactly these files are in the package, and every file that an entry names is there", () => {
   assert.deepEqual(packed.files.map((file) => file.path).sort(), FILES);
+  const named = (entry) => (typeof entry === "string" ? [entry] : Object.values(entry).flatMap(named));
+  const { exports, main, module, types } = JSON.parse(fs.readFileSync(path.join(modules, "holdfast/package.json"), "utf8"));
+  for (const file of [...named(exports), main, module, types]) assert.ok(FILES.includes(file.replace("./", "")), file);
+});
+
+test("CommonJS imports nothing: not every test runner could", () => {
+  for (const name of MODULES) {
+    const text = fs.readFileSync(path.join(modules, `holdfast/dist/${name}.cjs`), "utf8");
+    const code = text.replace(/\/\*.*?\*\/|^\s*\/\/.*?$/gms, ""); // Types in comments look the same.
+    assert.equal(/^import\s.*$|\bimport\(.*$/m.exec(code)?.[0], undefined, name);
+  }
 });
 
 test("each entry can be imported and required, with the same names", async () => {

@@ -201,6 +201,35 @@ test("fields that are equal are the same fields, others begin anew", async () =>
   noComplaints();
 });
 
+test("as in the README: what was lost is fetched, beneath what has come since, and nothing that comes meanwhile is lost", async () => {
+  const { client, socket } = await setUpConnected();
+  const fetches = [];
+  const fetchCalls = () => new Promise((resolve) => fetches.push(resolve));
+  const { last } = await render(() => {
+    const calls = hooks.useSubscription(client, "calls.a", {
+      initial: {},
+      reduce: (calls, { data }) => ({ ...calls, [data.id]: data.n }),
+      onGap: () => (calls.reset(), load()),
+    });
+    const load = () => fetchCalls().then((all) => calls.reset((since) => ({ ...all, ...since })));
+    React.useEffect(() => void (calls.state === "subscribed" && load()), [calls.state]);
+    return calls;
+  });
+  const say = (offset, id) => act(async () => socket.say(message(offset, { id, n: offset })));
+  const fetched = (all) => act(async () => fetches.shift()(all));
+  await act(async () => confirm(socket));
+  await say(42, "a");
+  await fetched({ a: 1, b: 2 });
+  assert.deepEqual(last().value, { a: 42, b: 2 });
+  await say(50, "c");
+  assert.deepEqual(last().value, { c: 50 }, "what is left from before the gap is doubtful");
+  await say(51, "a");
+  await fetched({ a: 47, b: 48, d: 49 });
+  assert.deepEqual([last().value, last().gap], [{ a: 51, b: 48, c: 50, d: 49 }, null]);
+  assert.equal(fetches.length, 0);
+  noComplaints();
+});
+
 test("the connection", async () => {
   const { client, socket } = await setUpConnected();
   const { last } = await render(() => hooks.useConnection(client), strict);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CloseEvent } from "../../clients/js/reconnecting-websocket.js";
+import { CloseEvent, ReconnectingWebSocket } from "../../clients/js/reconnecting-websocket.js";
 import { FakeSocket, connect, echo, next, page, proxy, until, virtual, virtualOpen } from "./reconnecting-websocket-world.js";
 
 const DAY = 86_400_000;
@@ -77,6 +77,13 @@ for (const [what, ping, expected] of [
     assert.deepEqual(socket.sent, expected);
   });
 }
+
+test("a ping that cannot be made is the app's error, and the line is judged all the same", async (t) => {
+  const { pass, types } = await virtualOpen(t, { heartbeat: { ...heartbeat, ping: () => { throw new Error("no ping today"); } } });
+  await assert.rejects(pass(1_010), /no ping today/);
+  await pass(1_000);
+  assert.deepEqual(types(), ["close"]);
+});
 
 test("the heartbeat ends with the connection, and begins with the next", async (t) => {
   const { socket, pass, untilNext } = await virtualOpen(t, { heartbeat, connectionTimeout: DAY });
@@ -218,10 +225,10 @@ test("jitter: a random part of the delay, unless told otherwise; _getNextDelay()
 
 test("1,000 clients that lose their server together come back apart", async (t) => {
   const { pass } = virtual(t, { startClosed: true });
-  const { ReconnectingWebSocket } = await import("../../clients/js/reconnecting-websocket.js");
   let seed = 1;
   const random = () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
-  const all = Array.from({ length: 1_000 }, () => new ReconnectingWebSocket("ws://x/", [], { WebSocket: FakeSocket, minReconnectionDelay: 1_000, random }));
+  const options = { WebSocket: FakeSocket, minReconnectionDelay: 1_000, random };
+  const all = Array.from({ length: 1_000 }, () => new ReconnectingWebSocket("ws://x/", [], options));
   await pass(10);
   for (const socket of FakeSocket.all.splice(0)) socket.fail();
   const peaks = [];
@@ -238,7 +245,9 @@ test("1,000 clients that lose their server together come back apart", async (t) 
 
 const slow = { minReconnectionDelay: 60_000, maxReconnectionDelay: 60_000 };
 
-for (const [what, type, more] of [["the network is back", "online"], ["the page is shown", "visibilitychange"], ["the page comes from the cache", "pageshow", { persisted: true }]]) {
+for (const [what, type, more] of [
+  ["the network is back", "online"], ["the page is shown", "visibilitychange"], ["the page comes from the cache", "pageshow", { persisted: true }],
+]) {
   test(`${what}: it tries now`, async (t) => {
     const { happen } = page(t);
     const { socket, pass } = await virtualOpen(t, slow);
@@ -253,12 +262,14 @@ for (const [what, type, more] of [["the network is back", "online"], ["the page 
   test(`${what}: it asks at once, and judges by the timeout`, async (t) => {
     const { happen } = page(t);
     const { socket, pass, types } = await virtualOpen(t, { heartbeat });
+    await pass(500);
     happen(type, more);
     assert.deepEqual(socket.sent, ["ping"]);
     happen(type, more);
     assert.deepEqual(socket.sent, ["ping"], "one question at a time");
     socket.say("pong");
-    await pass(500);
+    await pass(900);
+    assert.deepEqual(socket.sent, ["ping"], "and the next one after a whole interval");
     assert.deepEqual(types(), ["message"], "a good line is kept");
     happen(type, more);
     await pass(250);

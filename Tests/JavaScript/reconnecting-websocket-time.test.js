@@ -234,7 +234,8 @@ test("a wrong option is refused, with its name, what it must be, and what it is"
       return true;
     });
   const numbers = [
-    "maxReconnectionDelay", "minReconnectionDelay", "reconnectionDelayGrowFactor", "minUptime", "connectionTimeout", "maxRetries", "maxEnqueuedMessages",
+    "maxReconnectionDelay", "minReconnectionDelay", "reconnectionDelayGrowFactor", "minUptime", "connectionTimeout", "maxRetries",
+    "maxEnqueuedMessages",
   ];
   for (const name of numbers) {
     refused({ [name]: "5" }, new RegExp(`^ReconnectingWebSocket: ${name} must be a number from 0, not string 5$`));
@@ -253,7 +254,8 @@ test("a wrong option is refused, with its name, what it must be, and what it is"
 });
 
 test("options that are undefined, zero, infinite, or not ours are taken", () => {
-  const options = { WebSocket: FakeSocket, startClosed: true, maxRetries: undefined, heartbeat: undefined, connectionTimeout: Infinity, minUptime: 0, other: "fork" };
+  const taken = { maxRetries: undefined, heartbeat: undefined, connectionTimeout: Infinity, minUptime: 0, other: "fork" };
+  const options = { WebSocket: FakeSocket, startClosed: true, ...taken };
   new ReconnectingWebSocket("ws://x/", [], options);
   new ReconnectingWebSocket("ws://x/", [], { ...options, heartbeat: false });
   new ReconnectingWebSocket("ws://x/", [], { ...options, heartbeat: { ping: new Uint8Array(1), interval: undefined } });

@@ -87,7 +87,9 @@ test("before there is a connection the getters have values", async (t) => {
 
 // ── URL and protocols ───────────────────────────────────────────────────────────────────────────────────────────────
 
-for (const [what, wrap] of [["a string", (url) => url], ["a function", (url) => () => url], ["a function that gives a promise", (url) => async () => url]]) {
+for (const [what, wrap] of [
+  ["a string", (url) => url], ["a function", (url) => () => url], ["a function that gives a promise", (url) => async () => url],
+]) {
   test(`the URL is ${what}`, async (t) => {
     const { url } = await echo(t);
     const rws = connect(t, wrap(url));
@@ -115,8 +117,10 @@ test("what is no URL is refused by name", async () => {
 });
 
 for (const [what, protocols, expected] of [
-  ["a string", "chat", "chat"], ["an array", ["chat", "other"], "chat"], ["undefined", undefined, ""], ["null", null, ""], ["an empty array", [], ""],
-  ["a function", () => "chat", "chat"], ["a function that gives a promise", async () => ["chat"], "chat"], ["a function that gives null", () => null, ""],
+  ["a string", "chat", "chat"], ["an array", ["chat", "other"], "chat"],
+  ["undefined", undefined, ""], ["null", null, ""], ["an empty array", [], ""],
+  ["a function", () => "chat", "chat"], ["a function that gives a promise", async () => ["chat"], "chat"],
+  ["a function that gives null", () => null, ""],
 ]) {
   test(`protocols: ${what}`, async (t) => {
     const rws = connect(t, (await echo(t)).url, protocols);
@@ -284,6 +288,19 @@ test("connectionTimeout: an error TIMEOUT, and another attempt", async (t) => {
   assert.ok(failed instanceof module.ErrorEvent && closed instanceof module.CloseEvent);
   assert.equal(rws.retryCount, 1);
   assert.equal(sockets.size, 2);
+});
+
+test("close() while it connects: what `ws` says of it is told, and nothing follows", async (t) => {
+  const { url } = await silence(t);
+  const rws = connect(t, url);
+  const told = [];
+  rws.onclose = ({ code }) => told.push(code);
+  rws.onerror = ({ message }) => told.push(message);
+  await until(() => rws._ws, "the socket");
+  rws.close();
+  await until(() => told.length === 2, "both");
+  assert.deepEqual(told, [1000, "WebSocket was closed before the connection was established"]);
+  assert.deepEqual([rws._connectLock, rws._due, rws.readyState], [null, 0, 3]);
 });
 
 test("a connection that fails at once does not time out", async (t) => {

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-const LIMIT_BYTES = 13_760; // raised knowingly: the ladder and its two transports. The aim is 12 KiB
+const LIMIT_BYTES = 12_640; // The aim is 12 KiB: 12_288
 
 test("the module is small: esbuild --minify | gzip -9", (t) => {
   const source = fileURLToPath(new URL("../../clients/js/holdfast.js", import.meta.url));

@@ -144,6 +144,8 @@ test("watched again, while another one had kept the subscription: a gap with the
   assert.deepEqual([again.last().gap, again.last().message, again.last().value], [null, null, 7]);
   socket.say(message(47));
   assert.equal(again.last().value, 54);
+  again.last().reset((sum) => sum + 1);
+  assert.equal(again.last().value, 55);
   again.last().reset();
   assert.equal(again.last().value, 0);
 });
@@ -223,6 +225,22 @@ test("what a reducer, a callback or a watcher throws is an error of the client's
   assert.deepEqual(seen, [42]);
   assert.deepEqual([first.last().value, second.last().value, third.last().value], [0, 42, 42]);
   assert.deepEqual(take().map(([type, { code }]) => [type, code]), Array(3).fill(["error", "callback_failed"]));
+});
+
+test("what onGap throws while one begins to watch goes to who watches, and keeps nothing", async () => {
+  const { client, socket, pass } = await setUpConnected();
+  const other = watch(subscriptionStore(client, "calls.a"));
+  await settle();
+  confirm(socket);
+  socket.say(message(42));
+  const broken = () => {
+    throw new Error("broken");
+  };
+  const store = subscriptionStore(client, "calls.a", { since: { epoch: "e1", offset: 40 }, onGap: broken });
+  assert.throws(() => watch(store), /broken/);
+  other.stop();
+  await pass(5);
+  assert.deepEqual(names(socket), ["unsubscribe"]);
 });
 
 test("refused: the error is in the value, and who comes later subscribes anew", async () => {
@@ -320,10 +338,17 @@ test("the connection: one store for a client, told of each change, with the reas
   await pass(1);
 });
 
-test("values are frozen, so that nothing that makes objects watched goes through them", () => {
+test("values are frozen, so that nothing that makes objects watched goes through them; and one that is the same is not told", () => {
   const { client } = setUp({ autoConnect: false });
-  assert.ok(Object.isFrozen(subscriptionStore(client, "calls.a").get()));
-  assert.ok(Object.isFrozen(connectionStore(client).get()));
+  const store = subscriptionStore(client, "calls.a");
+  const { values, last } = watch(store);
+  last().reset(1);
+  last().reset(2);
+  assert.ok([...values, connectionStore(client).get()].every(Object.isFrozen));
+  const { length } = values;
+  last().reset(2);
+  // `messages` is an empty list again, and not another one.
+  assert.equal(values.length, length);
 });
 
 test("the .d.ts declare what the module is, and refuse the rest", async (t) => {
@@ -346,6 +371,7 @@ const store = declared.subscriptionStore(client, "calls.a", { initial: [] as num
 const stop: () => void = store.subscribe(({ value, state, message, gap, position, error, reset }) => {
   console.log(value.map((n) => n.toFixed()), state === "idle", message?.offset, gap?.missing, position?.epoch, error?.code);
   reset([1]);
+  reset((before) => [...before, 1]);
   // @ts-expect-error no such state
   if (state === "connected") reset();
   // @ts-expect-error another type

@@ -126,11 +126,14 @@
 /** @param {unknown} value @returns {value is number} */
 const isNumber = (value) => typeof value === "number";
 
+/** @param {unknown} value @returns {value is Function} */
+const isFunction = (value) => typeof value === "function";
+
 /** @param {unknown} value @returns {value is string} */
 const isText = (value) => typeof value === "string";
 
 const { isSafeInteger } = Number;
-const { ceil, floor, max, min, round } = Math;
+const { abs, ceil, floor, max, min, round } = Math;
 const { parse, stringify } = JSON;
 
 /**
@@ -147,15 +150,15 @@ const { parse, stringify } = JSON;
  * @typedef {object} Line
  * @property {number} id
  * @property {Transport} transport of a stream that is buffered: "poll"
- * @property {number} openedAt when it was asked to open
- * @property {"opening"|"probing"|"hello"|"live"} phase
- * @property {number} phaseAt start of the phase
- * @property {boolean} [resuming] its hello asked for our session
+ * @property {number} at when it was asked to open
+ * @property {"open"|"probe"|"hello"|"live"} phase
+ * @property {number} since start of the phase
+ * @property {boolean} [resumed] its hello asked for our session
  * @property {WireEvent} [auth]
  * @property {number} listenAt HTTP: when it began to listen, the last time
  * @property {number} [wait] ms, of the poll
- * @property {boolean} [spoke] something came to the one who listens
- * @property {number} wordBy by then the stream has to have said something
+ * @property {boolean} [heard] something came to the one who listens
+ * @property {number} by by then the stream has to have said something
  */
 /**
  * @typedef {object} Topic one subscription
@@ -190,7 +193,7 @@ export function ConnectionMachine({
   client = { name: "holdfast-js", version: "0.1.0" },
   credentials,
   connectTimeout = 10_000,
-  queueBytes = 1_048_576,
+  queueBytes: limit = 1_048_576,
   maxAttempts = Infinity,
   transports = TRANSPORTS,
 }) {
@@ -277,8 +280,12 @@ export function ConnectionMachine({
 
   /** @param {State} after @param {string} reason */
   const become = (after, reason) => {
-    const nextAttemptAt = after === "reconnecting" && attemptAt < NEVER ? attemptAt : undefined;
-    act("state", { state: after, previous: state, reason, nextAttemptAt });
+    act("state", {
+      state: after,
+      previous: state,
+      reason,
+      nextAttemptAt: after === "reconnecting" && attemptAt < NEVER ? attemptAt : undefined,
+    });
     state = after;
   };
 
@@ -335,7 +342,7 @@ export function ConnectionMachine({
 
   /** @param {number} rtt */
   const sample = (rtt) => {
-    rttvar = srtt === null ? rtt / 2 : 0.75 * rttvar + 0.25 * Math.abs(srtt - rtt);
+    rttvar = srtt === null ? rtt / 2 : 0.75 * rttvar + 0.25 * abs(srtt - rtt);
     srtt = 0.875 * (srtt ?? rtt) + 0.125 * rtt;
   };
 
@@ -399,8 +406,10 @@ export function ConnectionMachine({
   // the fallback fails too, nothing is counted. What counts is remembered, and so holds over reloads and tabs.
 
   /** @returns {Memory} */
-  const nothingKnown = () => ({ v: 1, attempts: [], strikes: 0, until: null, term: TERM_MS, deaths: 0, life: null, rest: null, pollUntil: null });
-  let memory = nothingKnown();
+  const onlyKnown = (/** @type {number[]} */ attempts) => ({
+    v: 1, attempts, strikes: 0, until: null, term: TERM_MS, deaths: 0, life: null, rest: null, pollUntil: null,
+  });
+  let memory = onlyKnown([]);
   let news = false; // it has changed, and nobody was told
   const polls = transports.includes("poll");
   const climbs = transports.includes("websocket") && transports.length > 1; // whether there is anything to choose
@@ -453,7 +462,7 @@ export function ConnectionMachine({
 
   const blank = () => {
     const { attempts, strikes, until, deaths, rest, pollUntil } = memory;
-    return !(attempts.length || strikes || deaths) && (until ?? rest ?? pollUntil) === null;
+    return !(attempts.length + strikes + deaths) && (until ?? rest ?? pollUntil) === null;
   };
 
   /** WebSockets answer here: the undecided ones were of no use for another reason. */
@@ -482,11 +491,11 @@ export function ConnectionMachine({
   /** The fallback works, so what failed has itself to blame. */
   const works = () => {
     const died = dying < NEVER;
-    const { until, term, deaths } = memory;
+    const { until } = memory;
     if (!undecided.length && !died) return;
-    if (until !== null || (undecided.length && ++memory.strikes >= 2) || (died && deaths >= 3)) {
+    if (until !== null || (undecided.length && ++memory.strikes >= 2) || (died && memory.deaths >= 3)) {
       // Doubled where the attempt at its end has failed; another one changes nothing that was not known.
-      if (until !== null && until <= now) memory.term = min(2 * term, TERM_MAX_MS);
+      if (until !== null && until <= now) memory.term = min(2 * memory.term, TERM_MAX_MS);
       memory.until = now + memory.term;
       memory.strikes = 0;
     } else if (died) memory.rest = now + REST_MS;
@@ -535,7 +544,7 @@ export function ConnectionMachine({
 
   /** @param {number} attempt */
   const find = (attempt) => {
-    return memory.attempts.findIndex((at) => Math.abs(at - attempt) <= SAME_ATTEMPT_MS);
+    return memory.attempts.findIndex((at) => abs(at - attempt) <= SAME_ATTEMPT_MS);
   };
 
   /** Takes the undecided ones out of the memory. */
@@ -634,7 +643,6 @@ export function ConnectionMachine({
 
   /** @param {Command} command @returns {boolean|void} */
   const submit = (command) => {
-    const limit = queueBytes;
     const actual = queued + command.bytes;
     if (actual > limit) {
       return fail(command, "queue_full", `The queue holds at most ${limit} bytes, this would make it ${actual}.`, { limit, actual });
@@ -654,7 +662,7 @@ export function ConnectionMachine({
     hold(command);
     uncounted.push(command);
     // Behind a resuming hello nothing is sent before the reply: we do not know yet what to repeat.
-    if (live() || (main?.phase === "hello" && !main.resuming)) write(command, posted());
+    if (live() || (main?.phase === "hello" && !main.resumed)) write(command, posted());
   };
 
   /** @param {Command} command @param {number} number in the session */
@@ -713,9 +721,7 @@ export function ConnectionMachine({
   };
 
   /** @param {Line} line */
-  const isSocket = (line) => {
-    return line.transport === "websocket";
-  };
+  const isSocket = ({ transport }) => transport === "websocket";
 
   /** A round begins: for a main, or for a rival beside a live main. */
   const attempt = () => {
@@ -746,7 +752,7 @@ export function ConnectionMachine({
     counts.attempts++;
     const id = ++lastLine;
     /** @type {Line} */
-    const line = { id, transport, openedAt: now, phase: "opening", phaseAt: now, listenAt: NEVER, wordBy: NEVER };
+    const line = { id, transport, at: now, phase: "open", since: now, listenAt: NEVER, by: NEVER };
     if (main) rival = line;
     else main = line;
     if (climbs && isSocket(line)) {
@@ -765,7 +771,7 @@ export function ConnectionMachine({
    */
   const fallbackAt = () => {
     const line = trying();
-    return line && next === "fallback" && !calm() ? line.openedAt + FALLBACK_MS : NEVER;
+    return line && next === "fallback" && !calm() ? line.at + FALLBACK_MS : NEVER;
   };
 
   /** The WebSocket that has not answered. */
@@ -784,7 +790,7 @@ export function ConnectionMachine({
       letGo(line);
       gone(line);
       rival = null;
-    } else if (line.phase === "opening") {
+    } else if (line.phase === "open") {
       // Nothing was said on it. If it opens later, it probes.
       rival = line;
       main = null;
@@ -824,7 +830,7 @@ export function ConnectionMachine({
   /** @param {Line} line @param {Line["phase"]} phase */
   const enterPhase = (line, phase) => {
     line.phase = phase;
-    line.phaseAt = now;
+    line.since = now;
   };
 
   /** @param {Line} line @param {number} [code] */
@@ -840,7 +846,7 @@ export function ConnectionMachine({
 
   /** @param {Line} line */
   const haunt = (line) => {
-    if (line.phase === "hello" && line.resuming) ghosts++;
+    if (line.phase === "hello" && line.resumed) ghosts++;
   };
 
   /** @param {Line} line @param {string} text @param {number} [number] in the session */
@@ -855,11 +861,10 @@ export function ConnectionMachine({
 
   /** @param {Line} line */
   const hello = (line) => {
-    line.resuming = session !== null;
-    const resume = line.resuming ? { session, received } : undefined;
+    line.resumed = session !== null;
     enterPhase(line, "hello");
-    sendEvent(line, { event: "hello", version: 1, resume, client });
-    if (line.resuming) told();
+    sendEvent(line, { event: "hello", version: 1, resume: line.resumed ? { session, received } : undefined, client });
+    if (line.resumed) told();
     else beginSession(line);
   };
 
@@ -892,7 +897,7 @@ export function ConnectionMachine({
       refused(line);
       return giveUp(line, "hello_refused", rangeOf(event.retry_after));
     }
-    const resumed = line.resuming === true && event.resumed === true;
+    const resumed = line.resumed === true && event.resumed === true;
     if (resumed && !acknowledge(event.received)) {
       badCount(event);
       session = null;
@@ -903,8 +908,7 @@ export function ConnectionMachine({
     let quiet = NEVER; // the longest that a WebSocket may have, where they died young
     slack = 0;
     if (isSocket(line)) {
-      const { deaths, life } = memory;
-      if (deaths >= 2 && life !== null) quiet = max(1_000, floor(life / 2));
+      if (memory.deaths >= 2 && memory.life !== null) quiet = max(1_000, floor(memory.life / 2));
       if (pending < NEVER) {
         answeredAttempt = pending;
         answeredAt = now;
@@ -916,7 +920,7 @@ export function ConnectionMachine({
     hiddenInterval = min(milliseconds(heartbeat.hidden_interval, hiddenInterval), quiet);
     timeout = milliseconds(heartbeat.timeout, timeout);
     spread = milliseconds(event.spread, spread);
-    sample(now - line.phaseAt);
+    sample(now - line.since);
     alive(true);
     pingAt = pongBy = NEVER;
     liveAt = now;
@@ -935,7 +939,7 @@ export function ConnectionMachine({
       }
       reauthenticate = false;
       uncounted.forEach((command, index) => write(command, counted + index + 1));
-    } else if (line.resuming) beginSession(line);
+    } else if (line.resumed) beginSession(line);
     wantCount();
   };
 
@@ -975,7 +979,7 @@ export function ConnectionMachine({
     rival = null;
     // The round goes on.
     if (!wasLive && (main || tryNext())) return;
-    if (!wasLive || (!isSocket(line) && !line.spoke)) away();
+    if (!wasLive || (!isSocket(line) && !line.heard)) away();
     const dead = reason === "dead";
     // A dead line was suspect before: the failures are those of that race.
     if (!dead) failures = useful ? objections : failures + 1;
@@ -1017,9 +1021,9 @@ export function ConnectionMachine({
 
   const heard = () => {
     const line = /** @type {Line} */ (main);
-    if (line.listenAt < NEVER && !line.spoke) {
-      line.spoke = true;
-      line.wordBy = NEVER;
+    if (line.listenAt < NEVER && !line.heard) {
+      line.heard = true;
+      line.by = NEVER;
       outages = 0; // it has carried more than hello
     }
     forgiven = false;
@@ -1054,7 +1058,7 @@ export function ConnectionMachine({
       wait = line.wait / 1000;
       // The answer is the sign of life. Only what was heard, or a shorter wait, gives it new time.
       if (anew || askedAt === NEVER) asked(line.wait + pongWait(), doubted);
-    } else if (first && polls) line.wordBy = now + FIRST_WORD_MS;
+    } else if (first && polls) line.by = now + FIRST_WORD_MS;
     line.listenAt = now;
     act("listen", { line: id, transport, received, wait });
     told();
@@ -1063,7 +1067,7 @@ export function ConnectionMachine({
   /** @param {Line} line a stream of which nothing comes */
   const listenByPoll = (line) => {
     line.transport = "poll";
-    line.wordBy = NEVER;
+    line.by = NEVER;
     listen(line);
   };
 
@@ -1120,7 +1124,7 @@ export function ConnectionMachine({
       const position = positionOf(event);
       // Recovered or not, in the same epoch the messages go on from where we were; a gap says from where else.
       if (!since || !position) topic.position = position;
-      else if (position.epoch !== since.epoch) topic.position = { epoch: position.epoch, offset: 0 };
+      else if (position.epoch !== since.epoch) topic.position = { ...position, offset: 0 };
       act("subscribed", { subscription, since, event });
       // A topic without history has no position to ask from. What was published while we were away is lost.
       if (before && !since) tellGap(topic, null, null);
@@ -1142,13 +1146,13 @@ export function ConnectionMachine({
    * @param {Line} line
    */
   const patience = (line) => {
-    return line.phase !== "live" ? line.phaseAt + connectTimeout : NEVER;
+    return line.phase !== "live" ? line.since + connectTimeout : NEVER;
   };
 
   const heartbeatDue = () => {
     const line = /** @type {Line} */ (main);
     if (!offline) {
-      if (now >= line.wordBy) {
+      if (now >= line.by) {
         pollUntil(now + STREAM_BUFFERED_MS);
         listenByPoll(line);
       }
@@ -1172,7 +1176,7 @@ export function ConnectionMachine({
         }
       }
     }
-    if (now >= ackAt) sendAck();
+    if (now >= ackAt) sendCount({ event: "ack" });
   };
 
   const sendPing = (inDoubt = false) => {
@@ -1180,12 +1184,8 @@ export function ConnectionMachine({
     if (pongBy === NEVER) pongBy = now + 3 * timeout;
     const bytes = uncounted.reduce((sum, command) => sum + command.bytes, 0); // the server has perhaps yet to receive them
     asked(pongWait() + floor(bytes / UPLINK_STEP_BYTES) * UPLINK_STEP_MS, inDoubt);
-    sendCount({ event: "ping", data: String(++pings) });
+    sendCount({ event: "ping", data: "" + ++pings });
     wantCount();
-  };
-
-  const sendAck = () => {
-    sendCount({ event: "ack" });
   };
 
   /** @param {WireEvent} event that tells the server our count */
@@ -1210,7 +1210,7 @@ export function ConnectionMachine({
       if (askedAt === NEVER || !doubted || now - askedAt >= WAIT_MIN_MS) sendPing(true);
       return;
     }
-    if (main && now - main.phaseAt >= STALE_ATTEMPT_MS) {
+    if (main && now - main.since >= STALE_ATTEMPT_MS) {
       for (const stale of lines()) {
         letGo(stale);
         gone(stale);
@@ -1242,7 +1242,7 @@ export function ConnectionMachine({
     if (live()) at = min(at, ackAt, climbAt, livedAt());
     if (!offline) {
       at = min(at, attemptAt, fallbackAt());
-      if (live()) at = min(at, livenessAt(), countAt, pongBy, main?.wordBy ?? NEVER);
+      if (live()) at = min(at, livenessAt(), countAt, pongBy, main?.by ?? NEVER);
     }
     if (at === NEVER ? timerAt === NEVER : timerAt <= at) return;
     timerAt = at;
@@ -1287,10 +1287,10 @@ export function ConnectionMachine({
       else submit(message);
     },
     opened({ auth }, line) {
-      if (line.phase !== "opening") return;
+      if (line.phase !== "open") return;
       line.auth = auth;
       if (line === main) return hello(line);
-      enterPhase(line, "probing");
+      enterPhase(line, "probe");
       sendEvent(line, { event: "probe" });
     },
     receive({ text }, line) {
@@ -1309,7 +1309,7 @@ export function ConnectionMachine({
       }
       const kind = event.event;
       if (!isLive) {
-        if (line.phase === "probing" && kind === "probe") {
+        if (line.phase === "probe" && kind === "probe") {
           // The rival has spoken first: the session goes to it.
           if (line === rival) {
             const old = /** @type {Line} */ (main);
@@ -1333,7 +1333,7 @@ export function ConnectionMachine({
         case "probe": case "ping": return;
         case "pong":
           pongBy = NEVER;
-          if (pingAt < NEVER && event.data === String(pings)) {
+          if (pingAt < NEVER && event.data === "" + pings) {
             const rtt = now - pingAt;
             pingAt = NEVER;
             alive(true);
@@ -1361,7 +1361,7 @@ export function ConnectionMachine({
       if (main?.transport === "poll") return; // the next one tells it
       if (first) ackAt = now + interval();
       ackBytes += text.length; // of UTF-16: near enough for a threshold
-      if (unacked >= ACK_EVENTS || ackBytes >= ACK_BYTES) sendAck();
+      if (unacked >= ACK_EVENTS || ackBytes >= ACK_BYTES) sendCount({ event: "ack" });
     },
     // A comment, or the end of an answer.
     heard(_, line) {
@@ -1372,7 +1372,7 @@ export function ConnectionMachine({
     cut(_, line) {
       if (line.phase !== "live") return;
       const age = now - line.listenAt;
-      if (line.transport === "stream" && !line.spoke && polls) return listenByPoll(line);
+      if (line.transport === "stream" && polls && !line.heard) return listenByPoll(line);
       if (age < CUT_MS) return giveUp(line, "line_closed");
       const early = line.transport === "poll" && age < /** @type {number} */ (line.wait);
       if (early) waitCap = max(CUT_MS, floor(0.7 * age));
@@ -1434,7 +1434,7 @@ export function ConnectionMachine({
       if (woken) {
         forgiven = true;
         pongBy = climbDue = climbAt = NEVER;
-        if (main && main.wordBy < NEVER) main.wordBy = now + FIRST_WORD_MS;
+        if (main && main.by < NEVER) main.by = now + FIRST_WORD_MS;
         doubt("late_timer");
       }
       for (const line of lines()) if (now >= patience(line)) giveUp(line, "connect_timeout");
@@ -1447,7 +1447,7 @@ export function ConnectionMachine({
         // WebSockets work here: all is forgotten, but for what the budget has spent.
         answeredAt = -NEVER;
         dying = NEVER;
-        memory = { ...nothingKnown(), attempts: memory.attempts };
+        memory = onlyKnown(memory.attempts);
         news = true;
       }
       if (woken) hasten("late_timer");
@@ -1483,25 +1483,23 @@ export function ConnectionMachine({
       /** @type {any} */
       const anything = recalled;
       const given = anything?.v === 1 ? anything : {};
-      /** @param {unknown} value @param {number} from @param {number} to @returns {number|null} */
-      const number = (value, from, to) => (isNumber(value) && value >= from ? floor(min(value, to)) : null);
-      /** @param {unknown} time @param {number} ms from now at most */
-      const until = (time, ms) => number(time, -NEVER, now + ms);
+      /** @param {"strikes"|"until"|"term"|"deaths"|"life"|"rest"|"pollUntil"} key @param {number} from @param {number} to */
+      const adopt = (key, from, to) => {
+        const value = given[key];
+        if (isNumber(value) && value >= from) memory[key] = floor(min(value, to));
+      };
       // A clock that was put back has left attempts in the future.
       const recent = (/** @type {unknown} */ at) => isNumber(at) && at > now - BUDGET_MS && at <= now + SAME_ATTEMPT_MS;
       const { deaths } = memory;
       grown();
-      memory = {
-        v: 1,
-        attempts: [given.attempts].flat().filter(recent).map(floor),
-        strikes: number(given.strikes, 0, 2) ?? 0,
-        until: until(given.until, TERM_MAX_MS),
-        term: number(given.term, TERM_MS, TERM_MAX_MS) ?? TERM_MS,
-        deaths: number(given.deaths, 0, 3) ?? 0,
-        life: number(given.life, 0, LIVED_MS),
-        rest: until(given.rest, REST_MS),
-        pollUntil: until(given.pollUntil, STREAM_BUFFERED_MS),
-      };
+      memory = onlyKnown([given.attempts].flat().filter(recent).map(floor));
+      adopt("strikes", 0, 2);
+      adopt("until", -NEVER, now + TERM_MAX_MS);
+      adopt("term", TERM_MS, TERM_MAX_MS);
+      adopt("deaths", 0, 3);
+      adopt("life", 0, LIVED_MS);
+      adopt("rest", -NEVER, now + REST_MS);
+      adopt("pollUntil", -NEVER, now + STREAM_BUFFERED_MS);
       if (memory.deaths > deaths) diedAt = now;
       sort();
       // The other tab could not know what we have just written. What it has left out as too old stays out, or this had no end.
@@ -1533,9 +1531,10 @@ export function ConnectionMachine({
     const transport = live() ? /** @type {Line} */ (main).transport : null;
     const { until, rest } = memory;
     const works = transport === "websocket";
-    const blockedUntil = !works && now < past(until) ? until : null;
+    const blocked = !works && now < past(until);
+    const blockedUntil = blocked ? until : null;
     /** @type {WebSocketStanding} */
-    const websocket = works ? "works" : blockedUntil !== null ? "blocked" : now < past(rest) ? "resting" : "unknown";
+    const websocket = works ? "works" : blocked ? "blocked" : now < past(rest) ? "resting" : "unknown";
     return {
       ...counts,
       transport,
@@ -1551,13 +1550,11 @@ export function ConnectionMachine({
   };
 }
 
-const encoder = new TextEncoder();
-
 /** @param {WireEvent} event @returns {Command} */
 const command = (event) => {
   const text = stringify(event);
   const { event: kind, id, subscription } = event;
-  return { kind, id, subscription, text, bytes: encoder.encode(text).length, holds: 0 };
+  return { kind, id, subscription, text, bytes: new TextEncoder().encode(text).length, holds: 0 };
 };
 
 /** @param {unknown} seconds @param {number} otherwise where the server says nothing that can be @returns {number} */
@@ -1578,42 +1575,9 @@ const positionOf = ({ position }) => {
 
 const ignore = () => {};
 
-/** Requests to listen. One that was given up may arrive behind its successor, and the gateway tells by the number that it is stale. */
-let listens = 0;
-
 /** @typedef {(type: Input["type"], input?: Record<string, unknown>) => void} Tell gives the machine an input, of this line */
 
 const isHidden = () => globalThis.document?.visibilityState === "hidden";
-
-/** @param {Headers} headers @returns {number|undefined} seconds */
-const retryAfterOf = (headers) => {
-  const value = headers.get("retry-after");
-  if (!value) return undefined;
-  if (!isNaN(+value)) return +value;
-  // By the server's own clock, where it shows it.
-  return max(0, Date.parse(value) - (Date.parse(/** @type {string} */ (headers.get("date"))) || Date.now())) / 1000;
-};
-
-/**
- * One of the few connections that the tabs of a browser share, if one is free.
- * @param {URL} url
- * @returns {Promise<(() => void)|undefined>} gives it back
- */
-const takeSlot = async (url) => {
-  const SLOTS = 4; // A browser has six connections to a host over HTTP/1.1, for all tabs together: two are left to the app.
-  const locks = globalThis.navigator?.locks;
-  if (!locks) return ignore;
-  for (let slot = 1; slot <= SLOTS; slot++) {
-    /** @type {(() => void)|null} */
-    const release = await new Promise((resolve) => {
-      const name = `holdfast:slot:${url.origin}:${slot}`;
-      const hold = (/** @type {any} */ lock) => new Promise((done) => resolve(lock && done));
-      locks.request(name, { ifAvailable: true }, hold).catch(() => resolve(ignore)); // A page without an origin has no locks.
-    });
-    if (release) return release;
-  }
-  return undefined;
-};
 
 /**
  * What is remembered, with all times moved: a page's own clock means nothing to another page, the time of day does.
@@ -1626,6 +1590,14 @@ const shifted = (memory, by) => {
   return { ...memory, attempts: attempts.map(move), until: move(until), rest: move(rest), pollUntil: move(pollUntil) };
 };
 
+/** @type {typeof import("./http.js").httpLine|undefined} */
+let httpLine;
+
+/** Loads the transports over HTTP, which otherwise come while the first line opens. */
+export const loadFallback = async () => {
+  ({ httpLine } = await import("./http.js"));
+};
+
 /**
  * Carries out what the machine wants with lines, and tells it what happens to them.
  * A line that was let go is forgotten: whatever it still does finds no handler.
@@ -1635,15 +1607,27 @@ const shifted = (memory, by) => {
  * @param {object} options
  * @param {string} options.url
  * @param {typeof WebSocket} options.WebSocket
- * @param {typeof fetch} options.fetch
+ * @param {typeof fetch} [options.fetch]
  * @param {boolean} [options.withCredentials]
- * @param {MemoryStorage|null|undefined} options.storage
- * @param {() => number} options.now
+ * @param {Transport[]} [options.transports]
+ * @param {MemoryStorage|null} [options.storage]
+ * @param {() => number} [options.now]
  * @param {() => Promise<{auth?: WireEvent, headers?: Record<string, string>}>} options.prepare an attempt
  * @param {(action: Action) => void} options.perform actions that are not about lines
  * @param {(error: HoldfastError) => void} options.report
  */
-export function Driver(machine, { url, WebSocket, fetch, withCredentials, storage, now: clock, prepare, perform, report }) {
+export function Driver(machine, {
+  url,
+  WebSocket,
+  fetch = globalThis.fetch,
+  withCredentials,
+  transports = TRANSPORTS,
+  storage = pageStorage(),
+  now: clock = () => performance.now(),
+  prepare,
+  perform,
+  report,
+}) {
   const sessionURL = new URL("session", url.replace(/^ws/, "http"));
   const key = "holdfast:" + sessionURL.origin;
   /** @type {Map<number, any>} WebSockets and HTTP lines; each has the `headers` of its attempt */
@@ -1699,7 +1683,14 @@ export function Driver(machine, { url, WebSocket, fetch, withCredentials, storag
         input(/** @type {any} */ ({ type, ...more, line }));
       };
       try {
-        socket = isSocket ? new WebSocket(url) : httpLine(tell);
+        socket = isSocket
+          ? new WebSocket(url)
+          : httpLine?.({ tell, url: sessionURL, fetch, withCredentials, received: () => machine.stats().received });
+        if (!socket) {
+          lines.set(line, (socket = { close() {} }));
+          loadFallback().then(() => isOurs() && performers.open({ line, transport }), (error) => isOurs() && fail(error));
+          return;
+        }
       } catch (error) {
         return fail(error);
       }
@@ -1708,7 +1699,7 @@ export function Driver(machine, { url, WebSocket, fetch, withCredentials, storag
       const prepared = prepare();
       prepared.catch((error) => {
         if (!isOurs()) return;
-        report(new HoldfastError("credentials_failed", `The credentials could not be had: ${error}`, {}, error));
+        report(new HoldfastError("credentials_failed", `No credentials: ${error}`, {}, error));
         fail(error);
       });
       const opened = (/** @type {Awaited<typeof prepared>} */ { auth, headers }) => {
@@ -1784,7 +1775,7 @@ export function Driver(machine, { url, WebSocket, fetch, withCredentials, storag
     const listen = (target, type, listener) => target?.addEventListener?.(type, listener, { signal });
     const visibility = () => tellType(isHidden() ? "hidden" : "shown");
     const doubt = () => tellType("doubt");
-    const network = () => `${connection?.type} ${connection?.effectiveType}`;
+    const network = () => "" + connection?.type + connection?.effectiveType;
     let before = network();
     listen(document, "visibilitychange", visibility);
     listen(document, "resume", doubt);
@@ -1794,6 +1785,8 @@ export function Driver(machine, { url, WebSocket, fetch, withCredentials, storag
     listen(connection, "change", () => before !== (before = network()) && tellType("changed"));
     // Another tab has learned something. No key: all was cleared.
     listen(globalThis, "storage", (event) => (event.key ?? key) === key && recall());
+    // Should this fail, it is tried again when it is needed, and said then.
+    if (transports + "" !== "websocket") loadFallback().catch(ignore);
     // What happened while nobody listened.
     recall();
     tellType("online");
@@ -1803,223 +1796,6 @@ export function Driver(machine, { url, WebSocket, fetch, withCredentials, storag
   const detach = () => {
     attached?.abort();
     attached = null;
-  };
-
-  /**
-   * A line over HTTP: short requests for what we send, and one that stays open for what we hear. URLs are written to logs:
-   * the secret is in a header.
-   * @param {Tell} tell
-   */
-  const httpLine = (tell) => {
-    /** @type {{text: string, seq?: number}[]} */
-    const queue = [];
-    let sending = false;
-    let path = ""; // of our session, from the moment that it has a name
-    let secret = "";
-    const posts = new AbortController();
-    let listening = new AbortController();
-    /** @type {(() => void)|undefined} gives the slot back that we have */
-    let release;
-    let wake = ignore; // ends the pause between two short polls
-
-    const close = () => {
-      posts.abort();
-      listening.abort();
-      release?.();
-      wake();
-    };
-
-    /** @param {{code: number, reason: string, retryAfter?: number}} why */
-    const end = ({ code, reason, retryAfter }) => {
-      close();
-      tell("closed", { code, reason, retryAfter });
-    };
-
-    const heard = () => {
-      tell("heard");
-    };
-
-    /** @param {unknown} event */
-    const receive = (event) => {
-      tell("receive", { text: stringify(event) });
-    };
-
-    const flush = async () => {
-      sending = true;
-      await null; // What is sent in one turn travels together.
-      while (queue.length) {
-        const { seq } = queue[0];
-        const BATCH_CHARS = 65_536; // The rest goes in another request: what stands in between may refuse a big one.
-        let batch = "";
-        for (let next; batch.length < BATCH_CHARS && (next = queue.shift()); ) batch += (batch && ",") + next.text;
-        const known = path;
-        const ask = () => request(known && "/send", known ? `{"seq":${seq},"events":[${batch}]}` : `[${batch}]`, posts.signal);
-        let answer;
-        try {
-          // The server knows a batch by its number, so it may be repeated. What opens a session has none.
-          answer = await (known ? ask().catch(ask) : ask());
-        } catch (error) {
-          return end({ code: 1006, reason: String(error) });
-        }
-        if (posts.signal.aborted) return;
-        for (const event of known ? [{ event: "ack", received: answer?.received }] : [answer].flat()) {
-          if (event?.event === "hello" && event.status === "ok") {
-            const [handle, token] = String(event.session).split(".");
-            path = "/" + handle;
-            secret = token;
-          }
-          receive(event);
-        }
-        if (!known) heard(); // That was all: now it is known from where to listen.
-        wake(); // There may be a reply.
-      }
-      sending = false;
-    };
-
-    /**
-     * A newer request to listen ends an older one.
-     * @param {{transport: string, received: number, wait?: number}} action
-     */
-    const listen = async ({ transport, received, wait = 0 }) => {
-      listening.abort();
-      const { signal } = (listening = new AbortController());
-      try {
-        // Without a slot we poll and hang up, again and again. A stream is still one to the machine.
-        while (!(await hasSlot(signal))) {
-          await poll(received, 0, signal);
-          if (transport === "stream") heard();
-          await pause();
-          signal.throwIfAborted();
-          if (transport === "poll") return heard();
-          ({ received } = machine.stats());
-        }
-        if (transport === "poll") {
-          await poll(received, wait, signal);
-          return heard();
-        }
-        await stream(received, signal);
-      } catch {}
-      if (!signal.aborted) tell("cut");
-    };
-
-    /** @param {AbortSignal} signal */
-    const hasSlot = async (signal) => {
-      if (!release) {
-        const slot = await takeSlot(sessionURL);
-        if (signal.aborted) slot?.();
-        signal.throwIfAborted();
-        release = slot;
-      }
-      return release;
-    };
-
-    /** Between the polls of a page without a slot. */
-    const pause = () => {
-      return new Promise((resolve) => {
-        const SHORT_POLL_MS = 1_000;
-        const HIDDEN_SHORT_POLL_MS = 5_000;
-        const timer = setTimeout(resolve, isHidden() ? HIDDEN_SHORT_POLL_MS : SHORT_POLL_MS);
-        wake = () => resolve(clearTimeout(timer));
-      });
-    };
-
-    /** @param {number} received @param {number} wait @param {AbortSignal} signal */
-    const poll = async (received, wait, signal) => {
-      const { events, close } = await request("/poll", stringify({ received, wait, number: ++listens }), signal);
-      for (const event of events) {
-        // A newer request is given the rest.
-        signal.throwIfAborted();
-        receive(event);
-      }
-      signal.throwIfAborted();
-      if (close) end(close);
-      signal.throwIfAborted();
-    };
-
-    /**
-     * Until it has ended, or is none.
-     * @param {number} received @param {AbortSignal} signal
-     */
-    const stream = async (received, signal) => {
-      const { headers, body } = await request(`/stream?received=${received}&number=${++listens}`, undefined, signal);
-      if (!headers.get("content-type")?.startsWith("text/event-stream")) return;
-      const STREAM_LINE_CHARS = 2 ** 24; // Longer than any event: that is no event stream, and it must not fill the memory.
-      const reader = body.getReader();
-      const decoder = new TextDecoder();
-      let rest = "";
-      let type = "";
-      let data = "";
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        const text = decoder.decode(value, { stream: true });
-        rest += text;
-        if (text.includes("\n")) {
-          const lines = rest.split(/\r?\n/);
-          rest = /** @type {string} */ (lines.pop());
-          for (const line of lines) {
-            signal.throwIfAborted();
-            const [, field, content] = /^(\w*): ?(.*)/s.exec(line) ?? [];
-            if (field === "") heard();
-            if (field === "event") type = content;
-            if (field === "data") data += content;
-            if (line) continue;
-            if (type === "close") return end(parse(data));
-            if (data && !type) tell("receive", { text: data });
-            type = data = "";
-          }
-        }
-        if (rest.length > STREAM_LINE_CHARS) return;
-      }
-    };
-
-    /**
-     * Throws where the gateway has not spoken, and where it has ended the line.
-     * @param {string} what @param {string|undefined} body @param {AbortSignal} signal
-     * @returns {Promise<any>} the answer to what was posted; without a body: the response
-     */
-    const request = async (what, body, signal) => {
-      const headers = new Headers(line.headers);
-      if (body) headers.set("Content-Type", "application/json");
-      if (path) headers.set("Authorization", `Holdfast ${secret}`);
-      const response = await fetch(sessionURL + path + what, {
-        method: body ? "POST" : "GET",
-        headers,
-        body,
-        cache: "no-store",
-        redirect: "error", // A portal's redirect must not be given the headers.
-        credentials: withCredentials ? "include" : "same-origin",
-        signal,
-      });
-      const { ok, status } = response;
-      const reason = `HTTP ${status}`;
-      if (ok) return body ? response.json() : response;
-      const code = /** @type {Record<number, number>} */ ({ 413: 1009, 429: 4029, 503: 1006 })[status];
-      if (code) end({ code, reason, retryAfter: retryAfterOf(response.headers) });
-      else {
-        const event = await response.json();
-        // Another 409 is about the count: a new line will bring both sides together.
-        if (event.code === "replaced") end({ code: 4000, reason: event.error });
-        if (event.event === "hello") {
-          receive(event);
-          end({ code: 1006, reason: event.error });
-        }
-      }
-      throw new Error(reason);
-    };
-
-    const line = {
-      /** @type {Record<string, string>|undefined} the app's */
-      headers: undefined,
-      /** @param {string} text @param {number} [seq] */
-      send(text, seq) {
-        queue.push({ text, seq });
-        if (!sending) flush();
-      },
-      close,
-      listen,
-    };
-    return line;
   };
 
   this.now = now;
@@ -2130,7 +1906,7 @@ class Emitter {
    * @param {(event: Events[Type]) => unknown} listener
    */
   on(type, listener) {
-    if (typeof listener !== "function") throw new TypeError("A listener must be a function.");
+    if (!isFunction(listener)) throw new TypeError("The listener must be a function.");
     this.#listeners[type] = [...(this.#listeners[type] ?? []), listener];
     return this;
   }
@@ -2202,8 +1978,6 @@ class Emitter {
  * @extends {Emitter<SubscriptionEvents>}
  */
 export class Subscription extends Emitter {
-  /** @type {"subscribing"|"subscribed"|"unsubscribed"} */
-  #state = "subscribing";
   /** @type {Position|null} what is left of the position when it is over */
   #last = null;
   /** @type {GapEvent|null} not yet told to the loops */
@@ -2239,8 +2013,9 @@ export class Subscription extends Emitter {
     this._failed = client._failed;
   }
 
+  /** @returns {"subscribing"|"subscribed"|"unsubscribed"} */
   get state() {
-    return this.#state;
+    return this.#error !== undefined ? "unsubscribed" : this.#subscribed ? "subscribed" : "subscribing";
   }
 
   /** The position of the last message that you were given: hand it to `subscribe` as `since`, to go on after it. */
@@ -2255,7 +2030,7 @@ export class Subscription extends Emitter {
    */
   ready() {
     return new Promise((resolve, reject) => {
-      if (this.#state === "unsubscribed") reject(this.#error ?? this.#over());
+      if (this.#error !== undefined) reject(this.#error ?? this.#over());
       else if (this.#subscribed) resolve(this.#subscribed);
       else this.#waiting.push({ resolve, reject });
     });
@@ -2266,7 +2041,7 @@ export class Subscription extends Emitter {
    * @returns {Promise<void>}
    */
   async unsubscribe() {
-    if (this.#state === "unsubscribed") return;
+    if (this.#error !== undefined) return;
     this._leaving = true;
     try {
       await this.#client._command("unsubscribe", this.name);
@@ -2309,7 +2084,6 @@ export class Subscription extends Emitter {
    * @param {Position|undefined} since
    */
   _subscribed(event, since) {
-    this.#state = "subscribed";
     this.#last = this.position;
     this.#subscribed = { position: positionOf(event), recovered: since ? event.recovered === true : null, data: event.data };
     for (const { resolve } of this.#waiting.splice(0)) resolve(this.#subscribed);
@@ -2331,7 +2105,7 @@ export class Subscription extends Emitter {
         loop.messages.push(message);
         loop.wake();
       } else {
-        const text = `A loop over ${this.name} fell behind by more than ${limit} messages.`;
+        const text = `A loop over ${this.name} is more than ${limit} messages behind.`;
         this.#endLoop(loop, new HoldfastError("buffer_full", text, { limit, actual: limit + 1 }));
       }
     }
@@ -2353,8 +2127,7 @@ export class Subscription extends Emitter {
    * @param {HoldfastError|null} error
    */
   _end(error) {
-    if (this.#state === "unsubscribed") return;
-    this.#state = "unsubscribed";
+    if (this.#error !== undefined) return;
     this.#error = error;
     this._interrupt(error, this.#over());
     if (error && !this._emit("error", error)) this.#client._report(error);
@@ -2409,23 +2182,27 @@ export class Subscription extends Emitter {
  * @property {() => number} [now] ms of a monotonic clock, for tests
  */
 
-const aFunction = /** @type {const} */ (["a function", (/** @type {any} */ value) => typeof value === "function"]);
-const aCount = /** @type {const} */ (["a whole number above 0", (/** @type {any} */ value) => value > 0 && Number.isSafeInteger(value)]);
-const aFlag = /** @type {const} */ (["true or false", (/** @type {any} */ value) => typeof value === "boolean"]);
+/** @typedef {readonly [string, (value: any) => boolean]} Rule */
+/** @type {Rule} */
+const aFunction = ["a function", isFunction];
+/** @type {Rule} */
+const aCount = ["a whole number above 0", (value) => value > 0 && isSafeInteger(value)];
+/** @type {Rule} */
+const aFlag = ["true or false", (value) => typeof value === "boolean"];
 /** @type {Transport[]} */
 const TRANSPORTS = ["websocket", "stream", "poll"];
-/** @type {Record<keyof Options, readonly [string, (value: any) => boolean]>} */
+/** @type {Record<keyof Options, Rule>} */
 const OPTIONS = {
   autoConnect: aFlag,
   getTicket: aFunction,
   getToken: aFunction,
   transports: [
-    `a list of ${TRANSPORTS.join(", ")}`,
+    "a list of " + TRANSPORTS,
     (value) => Array.isArray(value) && value.length > 0 && value.every((each) => TRANSPORTS.includes(each)),
   ],
   headers: ["{name: value} or a function", (value) => value && /object|function/.test(typeof value)],
   withCredentials: aFlag,
-  storage: ["a Storage, or null", (value) => value === null || typeof value.getItem === "function"],
+  storage: ["a Storage, or null", (value) => value === null || isFunction(value.getItem)],
   connectTimeout: aCount,
   queueBytes: aCount,
   maxAttempts: aCount,
@@ -2446,32 +2223,31 @@ const checkOptions = (options) => {
     const rule = OPTIONS[/** @type {keyof Options} */ (name)];
     if (!rule) {
       /** @param {string} option how many pairs of letters the name has in common with it */
-      const likeness = (option) => [...name].filter((letter, i) => option.toLowerCase().includes((letter + name[i + 1]).toLowerCase())).length;
+      const likeness = (option) =>
+        [...name].filter((letter, i) => option.toLowerCase().includes((letter + name[i + 1]).toLowerCase())).length;
       const [nearest] = Object.keys(OPTIONS).sort((a, b) => likeness(b) - likeness(a));
-      throw new TypeError(`Holdfast has no option "${name}". Did you mean "${nearest}"?`);
+      throw new TypeError(`There is no option "${name}". Did you mean "${nearest}"?`);
     }
-    if (value !== undefined && !rule[1](value)) throw new TypeError(`Holdfast's option "${name}" must be ${rule[0]}.`);
+    if (value !== undefined && !rule[1](value)) throw new TypeError(`The option "${name}" must be ${rule[0]}.`);
   }
-  if (options.getTicket && options.getToken) throw new TypeError('Holdfast takes "getTicket" or "getToken", not both.');
+  if (options.getTicket && options.getToken) throw new TypeError('Give "getTicket" or "getToken", not both.');
 };
 
 /** @param {string} url @returns {string} */
 const socketURL = (url) => {
   try {
-    const { href } = new URL(url || "/socket", globalThis.location?.href);
-    const socket = href.replace(/^http/, "ws").replace(/#.*/, "");
+    const socket = new URL(url || "/socket", globalThis.location?.href).href.replace(/^http/, "ws").replace(/#.*/, "");
     if (/^wss?:/.test(socket)) return socket;
   } catch {}
-  throw new TypeError(`Holdfast cannot connect to "${url}": give an http(s) or ws(s) URL, or in a page a path.`);
+  throw new TypeError(`Holdfast cannot connect to "${url}": no http(s) or ws(s) URL, nor in a page a path.`);
 };
 
 /** Reading the property throws where the user has forbidden it. A worker has none; Node's would be a file. */
 const pageStorage = () => {
   try {
     return globalThis.window?.localStorage;
-  } catch {
-    return null;
-  }
+  } catch {}
+  return null;
 };
 
 /**
@@ -2504,17 +2280,16 @@ export class Holdfast extends Emitter {
     super();
     checkOptions(options);
     const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random, transports = TRANSPORTS } = options;
-    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, now = () => performance.now() } = options;
-    const { headers, storage = pageStorage() } = options;
+    const { headers, WebSocket = globalThis.WebSocket } = options;
     if (!WebSocket && transports.includes("websocket")) {
-      throw new TypeError('There is no WebSocket here: give one as option "WebSocket", or "transports" without it.');
+      throw new TypeError('No WebSocket here: give one as option "WebSocket", or "transports" without it.');
     }
     this.#url = socketURL(url);
     this.#options = options;
     const method = getTicket ? "ticket" : "token";
     const get = getTicket ?? getToken;
     const prepare = async () => {
-      const [value, own] = await Promise.all([get?.(), typeof headers === "function" ? headers() : headers]);
+      const [value, own] = await Promise.all([get?.(), isFunction(headers) ? headers() : headers]);
       if (get && typeof value !== "string") throw new TypeError(`the ${method} is not a string`);
       const auth = get && { event: "auth", method, [method]: value };
       return { auth, headers: own && Object.fromEntries(new Headers(own)) };
@@ -2523,7 +2298,7 @@ export class Holdfast extends Emitter {
     this.#prefix = random().toString(36).slice(2) + ".";
     this.#machine = new ConnectionMachine({ ...options, random, credentials: !!get, transports });
     this.#driver = new Driver(this.#machine, {
-      ...options, url: this.#url, WebSocket, fetch, storage, now, prepare,
+      ...options, url: this.#url, WebSocket, prepare,
       perform: (action) => /** @type {any} */ (this.#perform)[action.type](action),
       report: (error) => this._report(error),
     });
@@ -2536,7 +2311,7 @@ export class Holdfast extends Emitter {
      * @internal
      * @param {unknown} error
      */
-    this._failed = (error) => this._report(new HoldfastError("callback_failed", `A callback has thrown: ${error}`, {}, error));
+    this._failed = (error) => this._report(new HoldfastError("callback_failed", `A callback has failed: ${error}`, {}, error));
     // Not before the app had the chance to listen and to subscribe, which then goes in one flight with hello.
     if (autoConnect) queueMicrotask(() => this.state === "idle" && this.connect());
   }
@@ -2579,13 +2354,13 @@ export class Holdfast extends Emitter {
    * @returns {Subscription}
    */
   subscribe(name, options = {}) {
-    if (typeof name !== "string" || !name) throw new TypeError('A subscription needs a name such as "calls.call_1".');
+    if (typeof name !== "string" || !name) throw new TypeError('The name must be such as "calls.call_1".');
     const { since, ...fields } = options;
     if (since !== undefined && !positionOf({ position: since })) throw new TypeError('"since" is a position: {epoch, offset}.');
-    JSON.stringify(fields); // what cannot be sent throws here, not later
+    stringify(fields); // what cannot be sent throws here, not later
     const existing = this.#subscriptions.get(name);
     if (existing && !existing._leaving) {
-      if (Object.keys(options).length) throw new Error(`${name} is subscribed already: unsubscribe before you give other options.`);
+      if (Object.keys(options).length) throw new Error(`${name} is subscribed already: unsubscribe it first.`);
       return existing;
     }
     const id = this.#id();
@@ -2664,8 +2439,8 @@ export class Holdfast extends Emitter {
       const position = positionOf(event);
       subscription?._subscribed(event, since);
       if (!since || !position || !event.recovered) return;
-      const messages = position.offset - since.offset;
-      const recovered = /** @type {RecoveredEvent} */ ({ by: "position", subscription: name, messages });
+      /** @type {RecoveredEvent} */
+      const recovered = { by: "position", subscription: name, messages: position.offset - since.offset };
       subscription?._emit("recovered", recovered);
       this._emit("recovered", recovered);
     },
@@ -2684,14 +2459,14 @@ export class Holdfast extends Emitter {
       this.#replies.get(id)?.(event);
       this.#replies.delete(id);
     },
-    rtt: ({ rtt, srtt }) => this._emit("rtt", { rtt, srtt }),
+    rtt: ({ type, ...event }) => this._emit(type, event),
     goaway: ({ at, event: { reason } }) => this._emit("goaway", { reason, inMs: /** @type {number} */ (this.#until(at)) }),
     error: ({ code, error, event }) => this._report(new HoldfastError(code, error, event)),
   };
 
   /** @param {number|null|undefined} time @returns {number|null} ms until then */
   #until(time) {
-    return time == null ? null : Math.max(0, time - this.#driver.now());
+    return time == null ? null : max(0, time - this.#driver.now());
   }
 
   /**

@@ -31,7 +31,7 @@ export function useSubscription(client, name, options = {}) {
   const make = () => {
     /** @type {any} */
     const stable = { ...options };
-    if (reduce) stable.reduce = (/** @type {Value} */ value, /** @type {Message} */ message) => (latest.current.reduce ?? reduce)(value, message);
+    if (reduce) stable.reduce = (/** @type {Value} */ value, /** @type {Message} */ it) => (latest.current.reduce ?? reduce)(value, it);
     if (onMessage) stable.onMessage = (/** @type {Message} */ message) => latest.current.onMessage?.(message);
     if (onGap) stable.onGap = (/** @type {GapEvent} */ gap) => latest.current.onGap?.(gap);
     return { client, key, store: subscriptionStore(client, name, /** @type {typeof options} */ (stable)) };

@@ -303,7 +303,7 @@ export class ReconnectingWebSocket {
   /** Plans an attempt, if none is under way.
    * @param {boolean} [atOnce] */
   _connect(atOnce) {
-    if (this._connectLock || this._live || !this._shouldReconnect) return;
+    if (this._connectLock || !this._shouldReconnect) return;
     const { WebSocket = globalThis.WebSocket, maxRetries = Infinity, jitter = true } = this._options;
     if (this._retryCount >= maxRetries) {
       this._debug("max retries reached", this._retryCount, ">=", maxRetries);
@@ -454,8 +454,8 @@ export class ReconnectingWebSocket {
 
   /** @param {boolean} on */
   _watch(on) {
-    const act = on ? globalThis.addEventListener : globalThis.removeEventListener;
-    for (const type of ["online", "offline", "pageshow", "visibilitychange"]) act?.(type, this._handlePage);
+    const act = on ? "addEventListener" : "removeEventListener";
+    for (const type of ["online", "offline", "pageshow", "visibilitychange"]) globalThis[act]?.(type, this._handlePage);
   }
 
   /** @param {any} event */

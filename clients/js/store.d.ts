@@ -40,7 +40,7 @@ export interface SubscriptionValue<Value> {
   readonly message: Message | null;
   /** The last messages, at most `keep`. */
   readonly messages: readonly Message[];
-  /** The last gap: reload, then `reset` it. Each is an object of its own. */
+  /** The last gap, until `reset`. Each is an object of its own. */
   readonly gap: GapEvent | null;
   /** Of the last message; with `onMessage` alone see `subscription.position`. */
   readonly position: Position | null;
@@ -48,8 +48,8 @@ export interface SubscriptionValue<Value> {
   readonly error: HoldfastError | null;
   /** The client's own object. */
   readonly subscription: Subscription | null;
-  /** Begins anew with this value (default `initial`), without messages and gap. The subscription goes on. */
-  readonly reset: (value?: Value) => void;
+  /** Begins anew with this value (default `initial`), or with what a function makes of the present one; without messages and gap. */
+  readonly reset: (value?: Value | ((value: Value) => Value)) => void;
 }
 
 export interface ConnectionValue {

@@ -158,6 +158,8 @@ function gapOf(subscription, after, next) {
   return { subscription, after, next, missing: after === null || next === null ? null : next - after - 1 };
 }
 
+/** @type {Message[]} */
+const NONE = [];
 const OPTIONS = ["reduce", "initial", "keep", "onMessage", "onGap", "since", "fields"];
 
 /** @param {Record<string, any>} options */
@@ -263,21 +265,29 @@ export function subscriptionStore(client, name, options = {}) {
     const call = () => onMessage?.(current);
     for (const [type, listener] of Object.entries(listeners)) subscription.on(/** @type {any} */ (type), listener);
     subscription.on("message", call);
-    goOn(share, fresh);
-    begun ||= subscription.state === "subscribed";
-    cell.set({ state: subscription.state, position: at(subscription), error: null, subscription });
-    return () => {
+    const stop = () => {
       for (const [type, listener] of Object.entries(listeners)) subscription.off(/** @type {any} */ (type), listener);
       subscription.off("message", call);
       left = { share, told: share.told };
       leave(client, share);
     };
+    try {
+      goOn(share, fresh);
+    } catch (error) {
+      stop();
+      throw error; // That of onGap: who watches gets it.
+    }
+    begun ||= subscription.state === "subscribed";
+    cell.set({ state: subscription.state, position: at(subscription), error: null, subscription });
+    return stop;
   };
 
   /** @type {SubscriptionValue<Value>} */
   const nothing = {
-    state: name ? "subscribing" : "idle", value: initial, message: null, messages: [], gap: null, position, error: null, subscription: null,
-    reset: (value = initial) => cell.set({ value, message: null, messages: [], gap: null }),
+    state: name ? "subscribing" : "idle", value: initial, message: null, messages: NONE, gap: null, position, error: null, subscription: null,
+    reset: (/** @type {any} */ value = initial) => {
+      cell.set({ value: typeof value === "function" ? value(cell.get().value) : value, message: null, messages: NONE, gap: null });
+    },
   };
   const cell = new Cell(nothing, start);
   return { subscribe: cell.subscribe, get: cell.get };

@@ -85,6 +85,11 @@ extension HoldfastClient {
         public let means: Means
         /// How many were missed and follow now, where that is known.
         public let messages: UInt64?
+
+        public init(means: Means, messages: UInt64?) {
+            self.means = means
+            self.messages = messages
+        }
     }
 
     /// What happens to a subscription.

@@ -18,7 +18,7 @@ extension HoldfastClient {
         public let name: String
         /// Held, so that a client in a temporary variable lives as long as its subscription.
         private let client: HoldfastClient
-        private let token: UInt64
+        private let hold: Desk.Hold
         private let buffer: BufferPolicy
         /// That of the first loop: it keeps what comes before the loop begins.
         private let first: Mutex<InboxReader<SubscriptionEvent>?>
@@ -26,10 +26,10 @@ extension HoldfastClient {
 
         init(client: HoldfastClient, name: String, since: Position?, fields: [JSONObject.Member], buffer: BufferPolicy)
         {
-            let (reader, token) = client.desk.subscribe(name, since: since, fields: fields, buffer: buffer)
+            let (reader, hold) = client.desk.subscribe(name, since: since, fields: fields, buffer: buffer)
             self.client = client
             self.name = name
-            self.token = token
+            self.hold = hold
             self.buffer = buffer
             self.first = Mutex(reader)
         }
@@ -42,12 +42,12 @@ extension HoldfastClient {
         /// - Throws: ``HoldfastError`` if it refuses.
         @discardableResult
         public func ready() async throws -> Confirmation {
-            try await self.client.desk.confirmation(self.name, self.token)
+            try await self.client.desk.confirmation(self.hold)
         }
 
         /// The position of the newest message that went to the loops' buffers. For the last one that the app has handled, keep
         /// ``Message/position``.
-        public var position: Position? { self.client.desk.position(self.name, self.token) }
+        public var position: Position? { self.client.desk.position(self.hold) }
 
         /// Ends the subscription for this holder: its loops end, and others of the same name go on.
         public func unsubscribe() {
@@ -56,7 +56,7 @@ extension HoldfastClient {
 
         private func end() {
             guard !self.hasEnded.exchange(true, ordering: .relaxed) else { return }
-            self.client.desk.release(self.name, self.token)
+            self.client.desk.release(self.hold)
         }
 
         /// Sends a message to the subscription's service. See ``HoldfastClient/message(_:to:fields:encoder:)``.
@@ -74,7 +74,7 @@ extension HoldfastClient {
                 defer { first = nil }
                 return first
             }
-            return first ?? self.client.desk.reader(of: self.name, self.token, buffer: self.buffer)
+            return first ?? self.client.desk.reader(self.hold, buffer: self.buffer)
         }
 
         public struct AsyncIterator: AsyncIteratorProtocol {

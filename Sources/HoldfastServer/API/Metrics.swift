@@ -15,7 +15,8 @@ extension Gateway {
         }
         return MetricsPage(
             total, self.broker.statistics, self.callbacks?.metrics.withLockedValue { $0 } ?? CallbackMetrics(),
-            isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +)
+            isReady: self.isReady, mailbox: self.shards.map(\.mailbox.count).reduce(0, +),
+            messages: self.messageWindow
         ).text
     }
 }
@@ -71,7 +72,8 @@ private struct MetricsPage {
         _ broker: BrokerStatistics,
         _ callbacks: CallbackMetrics,
         isReady: Bool,
-        mailbox: Int
+        mailbox: Int,
+        messages: MessageWindow
     ) {
         self.gauge("holdfast_ready", "1 while clients should be sent here", [("", isReady ? 1 : 0)])
         self.gauge(
@@ -139,6 +141,11 @@ private struct MetricsPage {
             "holdfast_publications_repeated_total", "Publications known by their idempotency key",
             [("", Int(clamping: broker.duplicates))]
         )
+        self.counter(
+            "holdfast_messages_repeated_total", "Messages of clients known by their id, services were not asked again",
+            [("", messages.repeated)]
+        )
+        self.gauge("holdfast_message_ids", "Messages of clients remembered by their id", [("", messages.count)])
         self.gauge("holdfast_broker_topics", "Topics the broker knows", [("", broker.topics)])
         self.gauge("holdfast_history_publications", "Publications kept", [("", broker.historyPublications)])
         self.gauge("holdfast_history_bytes", "Bytes of publications kept", [("", broker.historyBytes)])

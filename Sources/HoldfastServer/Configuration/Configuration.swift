@@ -147,6 +147,11 @@ public struct Configuration: Sendable, Equatable {
         public var waitingCallbacks = 10_000
         /// Bytes of the requests of all callbacks under way and waiting; beyond it `Service unavailable.`
         public var callbackBytes = 256 << 20
+        /// Messages of native clients that are known when they are repeated, so that services are asked once; beyond it the oldest
+        /// are forgotten. 0 remembers none.
+        public var messageIDs = 100_000
+        /// How long one is known, in seconds.
+        public var messageIDTime = 86400.0
         /// Nesting of client events and published data, and members of a client event.
         public var json = JSONLimits()
         /// Entries in a session's timeline; beyond it the oldest go.

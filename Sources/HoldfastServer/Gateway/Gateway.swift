@@ -19,6 +19,7 @@ public final class Gateway: Service {
     public let broker: any Broker
     /// `nil` where no service is to be called.
     let callbacks: CallbackClient?
+    let messageWindow: MessageWindow
     let registry = SessionRegistry()
     private let services: [String: ServiceRules]
     /// Of services that are not configured; `nil` where those are unknown.
@@ -55,6 +56,10 @@ public final class Gateway: Service {
         logger[metadataKey: "node"] = "\(node)"
         self.logger = logger
         self.node = node
+        self.messageWindow = MessageWindow(
+            limit: configuration.limits.messageIDs,
+            time: .milliseconds(Int64(configuration.limits.messageIDTime * 1000))
+        )
         let epoch = String(random.next() & 0xFF_FFFF_FFFF, radix: 36)
         if let broker {
             self.broker = broker

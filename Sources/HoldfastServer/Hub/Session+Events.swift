@@ -175,13 +175,46 @@ extension Session {
         let (name, service) = try self.target(of: event)
         guard let subscription = self.subscriptions[name.text] else { throw .notSubscribed }
         let data = event.object["data"] ?? .null
-        self.call(.message, of: service, self.members(subscription, data: data)) { answer in
+        let answered: (CallbackAnswer) -> Void = { answer in
             defer { done() }
             if let refusal = answer.refusal(.refused) { return self.refuse(event, refusal) }
             // Without data SocketShark says nothing; a native client that gave an id is told that it has arrived.
             let isAwaited = self.dialect == .native && event.object["id"] != nil
             guard answer.object?["data"] != nil || isAwaited else { return self.count(event, isSuccess: true) }
             self.confirm(event, extras: subscription.extras, data: answer.data)
+        }
+        guard let url = service.url(.message) else { return answered(.notConfigured) }
+        var members = self.members(subscription, data: data)
+        guard self.dialect == .native, let id = event.object["id"] else {
+            return self.call(.message, url, members, then: answered)
+        }
+        members.removeAll { $0.name == "message_id" }
+        members.append(JSONObject.Member(name: "message_id", value: id))
+        guard id.kind == .string, id.raw.readableBytes >= MessageWindow.shortestID + 2 else {
+            return self.call(.message, url, members, then: answered)
+        }
+        self.callOnce(url, members, id: id, of: subscription, data: data, then: answered)
+    }
+
+    /// Asks the service, unless it was asked about this message before.
+    private func callOnce(
+        _ url: ServiceURL,
+        _ members: [JSONObject.Member],
+        id: JSONValue,
+        of subscription: Subscription,
+        data: JSONValue,
+        then: @escaping (CallbackAnswer) -> Void
+    ) {
+        let window = self.shard.gateway.messageWindow
+        let key = MessageWindow.Key(
+            identity: self.identity?.fields ?? [], subscription: subscription.name, id: id, data: data)
+        let continuation = SessionContinuation(resume: then)
+        let home = self.home
+        let entrance = window.enter(key) { answer in home.run { _ in continuation.resume(answer) } }
+        switch entrance {
+        case .answered(let answer): then(answer)
+        case .underWay: break
+        case .new: self.call(.message, url, members, answered: { window.finish(key, $0) }, then: then)
         }
     }
 }

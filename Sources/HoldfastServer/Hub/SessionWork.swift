@@ -127,13 +127,18 @@ extension Session {
         self.call(callback, url, body(), then: then)
     }
 
+    /// - Parameter answered: called on any thread as soon as the service has answered, also where the session is gone by then.
     func call(
         _ callback: Callback,
         _ url: ServiceURL,
         _ body: [JSONObject.Member],
+        answered: @escaping @Sendable (CallbackAnswer) -> Void = { _ in },
         then: @escaping (CallbackAnswer) -> Void
     ) {
-        guard let client = self.shard.gateway.callbacks else { return then(.unavailable) }
+        guard let client = self.shard.gateway.callbacks else {
+            answered(.unavailable)
+            return then(.unavailable)
+        }
         let text = JSONWriter.object { json in
             for member in body { json.member(member.name, member.value) }
         }
@@ -141,6 +146,7 @@ extension Session {
         let home = self.home
         Task {
             let answer = await client.call(callback, url, text)
+            answered(answer)
             home.run { _ in continuation.resume(answer) }
         }
     }

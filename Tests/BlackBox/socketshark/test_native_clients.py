@@ -86,7 +86,8 @@ def test_a_reply_to_a_message_carries_its_id(gateway, service, transport):
             assert says(client.hear(), event="message", status="ok", id=f"id{number}", data=number * 2, subscription=NAME)
         service.always("/on_message", refused("No."))
         assert says(client.ask({**client_message(NAME, 1), "id": "last"}), status="error", error="No.", id="last")
-    assert service.bodies("/on_message")[0] == {"subscription": NAME, "data": 0}
+    # What SocketShark's services know, and the id.
+    assert service.bodies("/on_message")[0] == {"subscription": NAME, "data": 0, "message_id": "id0"}
 
 
 @over_each

@@ -10,7 +10,8 @@ type Methods = "addEventListener" | "removeEventListener";
 
 /** Every part of the real thing can be used as declared. */
 export const object: Omit<declared.ReconnectingWebSocket, Methods> = null! as real.ReconnectingWebSocket;
-export const construct: new (...parameters: ConstructorParameters<typeof declared.ReconnectingWebSocket>) => unknown = real.ReconnectingWebSocket;
+export const construct: new (...parameters: ConstructorParameters<typeof declared.ReconnectingWebSocket>) => unknown =
+  real.ReconnectingWebSocket;
 export const error: declared.ErrorEvent = null! as real.ErrorEvent;
 export const close: declared.CloseEvent = null! as real.CloseEvent;
 export const listen: (...parameters: Parameters<declared.ReconnectingWebSocket[Methods]>) => unknown =

@@ -1,4 +1,4 @@
-// What users write. Compiled against reconnecting-websocket.d.ts and against reconnecting-websocket.js: both must take it, and refuse the rest.
+// What users write. Compiled against the .d.ts and against the module: both must take it, and refuse the rest.
 
 import Default, { ReconnectingWebSocket, CloseEvent, ErrorEvent, Event } from "./reconnecting-websocket.js";
 
@@ -7,7 +7,7 @@ new Default(() => "wss://example.com/", "chat");
 new Default(async () => "wss://example.com/", ["chat", "other"], {});
 new Default("wss://example.com/", null, { WebSocket, maxRetries: Infinity, startClosed: true, debug: true, debugLogger: console.debug });
 new Default("wss://example.com/", async () => "chat", { heartbeat: true, jitter: false, random: () => 0.5 });
-new Default("wss://example.com/", undefined, { heartbeat: { ping: () => JSON.stringify({ type: "ping" }), isPong: ({ data }) => data === "pong" } });
+new Default("wss://example.com/", undefined, { heartbeat: { ping: () => `${Date.now()}`, isPong: ({ data }) => data === "pong" } });
 new Default("wss://example.com/", undefined, { heartbeat: { interval: 5_000, timeout: 2_000, ping: new Uint8Array([9]) } });
 // @ts-expect-error a number is no URL
 new Default(5);
