@@ -95,6 +95,9 @@ let package = Package(
             // For browsers; the gateway serves them from memory. The files are links into clients/js.
             resources: [
                 .embedInCode("Resources/holdfast.js"),
+                .embedInCode("Resources/http.js"),
+                .embedInCode("Resources/store.js"),
+                .embedInCode("Resources/reconnecting-websocket.js"),
                 .embedInCode("Resources/diagnose.js"),
                 .embedInCode("Resources/diagnose.html"),
             ],

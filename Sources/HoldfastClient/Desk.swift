@@ -144,7 +144,8 @@ final class Desk: Sendable {
     /// A holder lets go: its readers end. The last one ends the subscription.
     func release(_ hold: Hold) {
         let name = hold.name
-        let (readers, waiting) = self.state.withLock { state -> ([Reader], [CheckedContinuation<Confirmation, any Error>]) in
+        let (readers, waiting) = self.state.withLock {
+            state -> ([Reader], [CheckedContinuation<Confirmation, any Error>]) in
             guard var topic = state.topics[name], topic.token == hold.token,
                 topic.holders.remove(hold.holder) != nil
             else { return ([], []) }

@@ -37,8 +37,10 @@ struct TestGateway: Sendable {
         logger.logLevel = .critical
         let gateway = try Gateway(configuration: configuration, eventLoopGroup: group, logger: logger)
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingOldest(1))
+        let router = Router()
+        gateway.addRoutes(to: router)
         let application = Application(
-            router: Router(),
+            router: router,
             server: try .holdfast(gateway),
             configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
             onServerRunning: { channel in continuation.yield(channel.localAddress?.port ?? 0) },

@@ -9,7 +9,13 @@ struct BrowserFile: Sendable {
     private let etag: String
     private let headers: HTTPFields
 
-    static let client = BrowserFile("holdfast.js", PackageResources.holdfast_js, isModule: true)
+    /// The client, the modules that it loads when it needs them, and what pages may import beside it.
+    static let client = [
+        BrowserFile("holdfast.js", PackageResources.holdfast_js, isModule: true),
+        BrowserFile("http.js", PackageResources.http_js, isModule: true),
+        BrowserFile("store.js", PackageResources.store_js, isModule: true),
+        BrowserFile("reconnecting-websocket.js", PackageResources.reconnecting_websocket_js, isModule: true),
+    ]
     /// The page for a support call, and the module behind it.
     static let diagnosis = [
         BrowserFile("diagnose.js", PackageResources.diagnose_js, isModule: true),

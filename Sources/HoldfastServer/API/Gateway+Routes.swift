@@ -49,7 +49,7 @@ extension Gateway {
     }
 
     private var browserFiles: [BrowserFile] {
-        [BrowserFile.client] + (self.configuration.diagnose ? BrowserFile.diagnosis : [])
+        BrowserFile.client + (self.configuration.diagnose ? BrowserFile.diagnosis : [])
     }
 
     /// The router knows no 405 (RFC 9110 §15.5.6).

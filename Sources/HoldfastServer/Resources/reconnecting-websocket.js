@@ -1,0 +1,1 @@
+../../../clients/js/reconnecting-websocket.js
