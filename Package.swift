@@ -96,6 +96,7 @@ let package = Package(
             resources: [
                 .embedInCode("Resources/holdfast.js"),
                 .embedInCode("Resources/http.js"),
+                .embedInCode("Resources/outbox.js"),
                 .embedInCode("Resources/store.js"),
                 .embedInCode("Resources/reconnecting-websocket.js"),
                 .embedInCode("Resources/diagnose.js"),
@@ -169,6 +170,17 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             path: "examples/embedded/Sources/EmbeddedGateway",
+            swiftSettings: settings
+        ),
+        // As above.
+        .executableTarget(
+            name: "ExampleDashboard",
+            dependencies: [
+                "HoldfastClient",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "examples/swift-dashboard/Sources/SwiftDashboard",
             swiftSettings: settings
         ),
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),

@@ -80,6 +80,7 @@ public struct HTTPProxy: Sendable, Equatable {
 
 /// What a ``HoldfastClient`` may be told about itself. Only the URL has no default.
 public struct ClientConfiguration: Sendable {
+    /// The gateway.
     public var url: GatewayURL
     /// Called for each line, while it opens.
     public var credentials: (@Sendable () async throws -> Credentials)?
@@ -104,7 +105,8 @@ public struct ClientConfiguration: Sendable {
     public var logger = Logger(label: "holdfast.client", factory: { _ in SwiftLogNoOpLogHandler() })
     /// Gets `holdfast_client_…`: messages, gaps, sessions, attempts by transport, round-trip times. `nil`: the program's.
     public var metrics: (any MetricsFactory)?
-    /// Name and version in `hello`, transports, timeout of a line, limits of the queue and the attempts.
+    /// `clientName` and `clientVersion` (in `hello`), `transports`, `connectTimeout` of a line, `queueBytes` (what waits to be sent),
+    /// `maxAttempts` (lines in a row that were of no use; `nil` never stops).
     public var machine = ConnectionMachine.Options()
     /// Largest message taken from the gateway, in bytes; a larger one ends the line.
     public var messageBytes = 16 << 20

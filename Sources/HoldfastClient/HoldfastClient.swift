@@ -22,7 +22,12 @@ import Synchronization
 public final class HoldfastClient: Sendable {
     /// Why and how the client came to be as it is.
     public struct StateChange: Sendable, Equatable {
+        /// `idle`: nobody has used it yet. `connecting`, `connected`. `reconnecting`: the line was lost, and another one is sought.
+        /// `suspended`: there is no network, as a ``Hint`` said. `closed`: for good.
         public typealias State = ConnectionState
+        /// `connect`, `newSession`, `resumed`, `lineClosed`, `dead` (no answer in time), `connectTimeout`, `helloRefused`, `badCount`,
+        /// `lateTimer` (the computer was asleep), and of hints: `offline`, `online`, `shown`, `doubt`. Of `closed`: `closedByApp`,
+        /// `replaced`, `forbidden`, `authenticationExpired`, `maxAttempts`.
         public typealias Reason = ConnectionReason
 
         public let state: State
@@ -43,6 +48,7 @@ public final class HoldfastClient: Sendable {
         public let session: String
         /// The gateway that answered.
         public let node: String?
+        /// `websocket`, `stream` or `poll`.
         public let transport: ClientTransport
     }
 
@@ -92,7 +98,9 @@ public final class HoldfastClient: Sendable {
         try self.init(configuration)
     }
 
-    /// - Parameter loop: on which the client does its work.
+    /// - Parameters:
+    ///   - configuration: all that there is to set.
+    ///   - loop: on which the client does its work.
     /// - Throws: `NIOSSLError` if certificates cannot be used.
     public init(
         _ configuration: ClientConfiguration,
@@ -161,7 +169,8 @@ public final class HoldfastClient: Sendable {
     /// What happens from now on. The oldest of 256 are dropped where nobody reads.
     public var events: Events { Events(desk: self.desk) }
 
-    /// Figures of this moment; `nil` once the client is closed.
+    /// Figures of this moment; `nil` once the client is closed. Among them `transport`, `webSocket` (what is known of WebSockets on
+    /// the way), `roundTrip`, `queuedBytes`, and `counts` of attempts, sessions and gaps.
     public var statistics: ConnectionMachine.Statistics? {
         get async { await self.desk.connection.statistics }
     }
@@ -207,6 +216,7 @@ public final class HoldfastClient: Sendable {
     /// A task that is cancelled stops waiting; the message may arrive all the same.
     /// - Parameters:
     ///   - data: one JSON value, which goes out as it is.
+    ///   - subscription: `service.topic`, which must be subscribed.
     ///   - fields: members added to the event, for services that know them.
     /// - Throws: ``HoldfastError``: what the service or the gateway answered, or `closed`, `queue_full`, `too_big`.
     @discardableResult
@@ -224,7 +234,7 @@ public final class HoldfastClient: Sendable {
         return Reply(data: event.data, subscription: subscription)
     }
 
-    /// Sends a value as JSON.
+    /// Sends a value as JSON, and waits for the reply. See ``message(_:to:fields:)``.
     @discardableResult
     public func message(
         _ payload: some Encodable & Sendable,
@@ -239,6 +249,7 @@ public final class HoldfastClient: Sendable {
     /// Publishes to all subscribers, through the gateway's API, which asks for ``ClientConfiguration/apiKey``. For backends.
     /// - Parameters:
     ///   - data: one JSON value, which goes out as it is.
+    ///   - subscription: `service.topic`; this client need not be subscribed.
     ///   - idempotencyKey: a publication with the same key is accepted once, so it can be repeated. `nil`: none, and one try.
     /// - Throws: ``HoldfastError``: what the gateway answered, or `unreachable`.
     @discardableResult
@@ -250,7 +261,7 @@ public final class HoldfastClient: Sendable {
         try await self.publisher.publish(data, to: subscription, idempotencyKey: idempotencyKey)
     }
 
-    /// Publishes a value as JSON.
+    /// Publishes a value as JSON. See ``publish(_:to:idempotencyKey:)``.
     @discardableResult
     public func publish(
         _ payload: some Encodable & Sendable,

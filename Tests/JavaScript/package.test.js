@@ -16,13 +16,16 @@ import { Server } from "./world.js";
 const repository = fileURLToPath(new URL("../../", import.meta.url));
 const ENTRIES = ["holdfast", "holdfast/diagnose.js", "holdfast/react", "holdfast/store", "holdfast/reconnecting-websocket"];
 const NAMES = {
-  holdfast: ["ConnectionMachine", "Driver", "Holdfast", "HoldfastError", "Subscription", "default"], // the first two for tests
+  holdfast: ["ConnectionMachine", "Driver", "Holdfast", "HoldfastError", "Subscription", "default", "loadFallback"], // the first two for tests
   "holdfast/diagnose.js": ["diagnose"],
   "holdfast/react": ["useConnection", "useSubscription"],
   "holdfast/store": ["connectionStore", "subscriptionStore"],
 };
 const MODULES = ["diagnose", "holdfast", "react", "reconnecting-websocket", "store"];
+/** What only other modules load. */
+const INNER = ["http", "outbox"];
 const FILES = [
+  ...INNER.flatMap((name) => [`${name}.js`, `dist/${name}.js`, `dist/${name}.cjs`]),
   ...MODULES.flatMap((name) => [`${name}.js`, `${name}.d.ts`, `dist/${name}.cjs`, `dist/${name}.d.cts`]),
   "LICENSE", "README.md", "diagnose.html", "dist/diagnose.js", "dist/holdfast.min.js", "package.json",
 ].sort();
@@ -82,7 +85,7 @@ test("exactly these files are in the package, and every file that an entry names
 });
 
 test("CommonJS imports nothing: not every test runner could", () => {
-  for (const name of MODULES) {
+  for (const name of [...MODULES, ...INNER]) {
     const text = fs.readFileSync(path.join(modules, `holdfast/dist/${name}.cjs`), "utf8");
     const code = text.replace(/\/\*.*?\*\/|^\s*\/\/.*?$/gms, ""); // Types in comments look the same.
     assert.equal(/^import\s.*$|\bimport\(.*$/m.exec(code)?.[0], undefined, name);

@@ -78,6 +78,20 @@ export type SubscribedEvent = {
 /** `error` null: by the app. */
 export type UnsubscribedEvent = { error: HoldfastError | null };
 
+/** The end of a message that an earlier page has left (option `persist`): the promise of its `message()` is gone. */
+export type DeliveredEvent = {
+  subscription: string;
+  data: any;
+  /** What services get as `message_id`. */
+  id: string;
+  /** The data of the service's reply. */
+  reply: any;
+  /** null: it was delivered. Code `expired`: it was older than `maxAge`, and was never answered. */
+  error: HoldfastError | null;
+  /** Clients that have had it, this one among them. */
+  attempts: number;
+};
+
 export interface ClientEvents {
   state: StateEvent;
   /** A line carries the session. */
@@ -88,6 +102,7 @@ export interface ClientEvents {
   rtt: { rtt: number; srtt: number };
   /** The server wants this client elsewhere; another line is opened then. */
   goaway: { reason: string | undefined; inMs: number };
+  delivered: DeliveredEvent;
   /** Also what callbacks of the app throw (code `callback_failed`). Without a listener: the console. */
   error: HoldfastError;
 }
@@ -126,6 +141,13 @@ export interface Options {
   maxAttempts?: number;
   /** Messages that a `for await` may fall behind (default 1,024). */
   bufferSize?: number;
+  /**
+   * Messages without a reply are kept in IndexedDB, and sent again by the next page (default false). The limits hold for all
+   * tabs together: 1 MiB, 1,000 messages, and ms that a message is kept (a day).
+   */
+  persist?: boolean | { maxBytes?: number; maxMessages?: number; maxAge?: number };
+  /** For whom messages are sent: kept ones go out under the same identity only (default ""). Required with credentials. */
+  identity?: string;
   /** Shown on the server's side. */
   client?: { name: string; version: string };
   /** The class, where there is no global one (Node before 22). */
@@ -240,3 +262,6 @@ export class Holdfast extends Emitter<ClientEvents> {
 }
 
 export default Holdfast;
+
+/** Loads the transports over HTTP, which otherwise come while the first line opens. */
+export declare function loadFallback(): Promise<void>;

@@ -1860,6 +1860,15 @@ const errorOf = (event) => {
  * @property {number|null} missing
  */
 /**
+ * @typedef {object} DeliveredEvent the end of a message that an earlier page has left
+ * @property {string} subscription
+ * @property {any} data
+ * @property {string} id
+ * @property {any} reply the data of the service's reply
+ * @property {HoldfastError|null} error
+ * @property {number} attempts clients that have had it, this one among them
+ */
+/**
  * @typedef {object} Message
  * @property {string} subscription
  * @property {any} data
@@ -1878,6 +1887,7 @@ const errorOf = (event) => {
  * @property {GapEvent} gap
  * @property {{rtt: number, srtt: number}} rtt ms; a ping was answered
  * @property {{reason: string|undefined, inMs: number}} goaway
+ * @property {DeliveredEvent} delivered
  * @property {HoldfastError} error
  */
 /**
@@ -2175,6 +2185,8 @@ export class Subscription extends Emitter {
  * @property {number} [queueBytes] commands kept while away or unacknowledged, in bytes (default 1 MiB)
  * @property {number} [maxAttempts] give up after so many lines in a row that were of no use (default: never)
  * @property {number} [bufferSize] messages that a `for await` may fall behind (default 1,024)
+ * @property {boolean|{maxBytes?: number, maxMessages?: number, maxAge?: number}} [persist] messages survive the page (default false)
+ * @property {string} [identity] whose messages and whose line these are, where they are shared (default "")
  * @property {{name: string, version: string}} [client] shown on the server's side
  * @property {any} [WebSocket] the class, where there is no global one (Node before 22)
  * @property {typeof globalThis.fetch} [fetch] instead of the global one
@@ -2207,6 +2219,8 @@ const OPTIONS = {
   queueBytes: aCount,
   maxAttempts: aCount,
   bufferSize: aCount,
+  persist: ["true, false or limits", (value) => value !== null && /object|boolean/.test(typeof value)], // outbox.js checks them
+  identity: ["a string", isText],
   client: ["{name, version} of strings", (value) => typeof value?.name === "string" && typeof value.version === "string"],
   WebSocket: aFunction,
   fetch: aFunction,
@@ -2231,6 +2245,9 @@ const checkOptions = (options) => {
     if (value !== undefined && !rule[1](value)) throw new TypeError(`The option "${name}" must be ${rule[0]}.`);
   }
   if (options.getTicket && options.getToken) throw new TypeError('Give "getTicket" or "getToken", not both.');
+  if (options.persist && options.identity == null && (options.getTicket ?? options.getToken ?? options.headers)) {
+    throw new TypeError('Give "identity" with "persist": the next user must not send what this one left.');
+  }
 };
 
 /** @param {string} url @returns {string} */
@@ -2268,6 +2285,8 @@ export class Holdfast extends Emitter {
   #machine;
   /** @type {Driver} */
   #driver;
+  /** @type {Promise<Pick<import("./outbox.js").Outbox, "send"|"heard">>|undefined} */
+  #outbox;
   #prefix;
   #url;
   #options;
@@ -2299,9 +2318,22 @@ export class Holdfast extends Emitter {
     this.#machine = new ConnectionMachine({ ...options, random, credentials: !!get, transports });
     this.#driver = new Driver(this.#machine, {
       ...options, url: this.#url, WebSocket, prepare,
-      perform: (action) => /** @type {any} */ (this.#perform)[action.type](action),
+      perform: (action) => {
+        /** @type {any} */ (this.#perform)[action.type](action);
+        this.#outbox?.then((outbox) => outbox.heard(action));
+      },
       report: (error) => this._report(error),
     });
+    const input = (/** @type {Input} */ message) => this.#driver.input(message);
+    if (options.persist) {
+      const { reply } = /** @type {any} */ (this.#perform);
+      this.#outbox = import("./outbox.js").then(
+        ({ Outbox }) => new Outbox(this, this.#url, options, this.#subscriptions, input, reply, HoldfastError),
+      ).catch((error) => {
+        this._report(new HoldfastError("persist_unavailable", error));
+        return { send: input, heard: ignore };
+      });
+    }
     /** @internal */
     this._bufferSize = bufferSize;
     /** @internal */
@@ -2404,7 +2436,11 @@ export class Holdfast extends Emitter {
     return new Promise((resolve, reject) => {
       this.#replies.set(id, (reply) => (reply.status === "ok" ? resolve(reply.data) : reject(errorOf(reply))));
       try {
-        this.#driver.input({ type, id, subscription, data, fields });
+        const input = { type, id, subscription, data, fields };
+        if (type === "message" && this.#outbox) {
+          const copy = parse(stringify(input)); // The app may change it until it is sent.
+          this.#outbox.then((outbox) => outbox.send(copy));
+        } else this.#driver.input(input);
       } catch (error) {
         // JSON cannot say this.
         this.#replies.delete(id);

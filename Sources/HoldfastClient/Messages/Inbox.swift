@@ -19,7 +19,7 @@ public struct BufferPolicy: Sendable, Equatable {
     /// taken before the loop ends with `buffer_full`, since the reply may stand behind.
     public static func wait(beyond limit: Int = 1024) -> BufferPolicy { BufferPolicy(full: .wait, limit: limit) }
 
-    /// The oldest message goes, and the next one tells so as ``Message/gap``. For screens that show what is, not what was.
+    /// The oldest message goes, and the next one tells so as ``HoldfastClient/Message/gap``. For screens that show what is, not what was.
     public static func dropOldest(keeping limit: Int) -> BufferPolicy { BufferPolicy(full: .dropOldest, limit: limit) }
 
     private init(full: Full, limit: Int) {

@@ -43,6 +43,7 @@ extension HoldfastClient {
         /// The event as it came.
         public let event: WireEvent
 
+        /// The number of the message in the topic's stream; `nil`: a topic without history.
         public var offset: UInt64? { self.event.offset }
 
         /// - Throws: ``HoldfastError`` with code `undecodable`, which says where and why.
@@ -75,6 +76,7 @@ extension HoldfastClient {
 
     /// Nothing was lost.
     public struct Recovery: Sendable, Equatable {
+        /// How it was done.
         public enum Means: Sendable, Equatable {
             /// The session was resumed on another line.
             case session

@@ -93,6 +93,7 @@ extension HoldfastClient {
         /// Messages, and what happens between them: gaps, recoveries, confirmations.
         public var events: Events { Events(subscription: self) }
 
+        /// What happens to a subscription, for one loop. See ``HoldfastClient/Subscription/events``.
         public struct Events: AsyncSequence, Sendable {
             public typealias Element = SubscriptionEvent
 

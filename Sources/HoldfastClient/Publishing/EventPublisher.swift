@@ -48,6 +48,7 @@ public struct EventPublisher: Sendable {
 
     /// - Parameters:
     ///   - data: one JSON value, which goes out as it is.
+    ///   - subscription: `service.topic`.
     ///   - idempotencyKey: a publication with the same key is accepted once, so it can be repeated. `nil`: none, and one try.
     /// - Throws: ``HoldfastError``: what the gateway answered (`refused` where it gave no code), or `unreachable`.
     @discardableResult

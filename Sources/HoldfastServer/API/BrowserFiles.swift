@@ -13,6 +13,7 @@ struct BrowserFile: Sendable {
     static let client = [
         BrowserFile("holdfast.js", PackageResources.holdfast_js, isModule: true),
         BrowserFile("http.js", PackageResources.http_js, isModule: true),
+        BrowserFile("outbox.js", PackageResources.outbox_js, isModule: true),
         BrowserFile("store.js", PackageResources.store_js, isModule: true),
         BrowserFile("reconnecting-websocket.js", PackageResources.reconnecting_websocket_js, isModule: true),
     ]

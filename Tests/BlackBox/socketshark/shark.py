@@ -73,7 +73,7 @@ class Shark(Holdfast):
 
     def metric(self, name: str) -> float:
         """A figure that stands on the metrics page without labels."""
-        return prometheus.parse(self.metrics())[name].value()
+        return prometheus.parse(self.api.metrics())[name].value()
 
     def client(self, **options: Any) -> PlainClient:
         return PlainClient.open(self.port, **options)

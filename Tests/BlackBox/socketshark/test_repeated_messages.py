@@ -16,7 +16,7 @@ ID = "q7f3k29d0a.1"
 @pytest.fixture
 def gateway(serve, service):
     def start(**sections):
-        return serve({"books": {**OPEN, **service.urls("on_message")}}, **sections)
+        return serve({"books": {**OPEN, **service.urls("on_message")}}, **{"api": {"key": "k" * 16}, **sections})
 
     return start
 

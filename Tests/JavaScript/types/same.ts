@@ -29,6 +29,7 @@ export const same: [
   Same<real.ConnectedEvent, declared.ConnectedEvent>,
   Same<real.RecoveredEvent, declared.RecoveredEvent>,
   Same<real.GapEvent, declared.GapEvent>,
+  Same<keyof real.DeliveredEvent, keyof declared.DeliveredEvent>,
   Same<RealMessage, declared.Message>,
   Same<real.SubscribedEvent, declared.SubscribedEvent>,
   Same<real.State, declared.State>,
@@ -38,4 +39,4 @@ export const same: [
   Same<Parameters<typeof realCheck.diagnose>, Parameters<typeof declaredCheck.diagnose>>,
   Same<ReturnType<typeof realCheck.diagnose>, ReturnType<typeof declaredCheck.diagnose>>,
   Same<ReturnType<real.Holdfast["diagnose"]>, ReturnType<declared.Holdfast["diagnose"]>>,
-] = [true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true, true];

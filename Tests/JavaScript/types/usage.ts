@@ -24,6 +24,10 @@ client.on("state", ({ state, previous, reason, nextAttemptInMs }) => {
 client.once("connected", ({ resumed, session, node }) => console.log(resumed === true, session.length, node?.length));
 client.on("gap", ({ subscription, missing }) => console.log(subscription.length, missing ?? 0)).on("rtt", ({ srtt }) => srtt.toFixed());
 client.on("error", (error) => console.log(error instanceof HoldfastError, error.code.length, error.limit, error.actual));
+client.on("delivered", ({ subscription, id, reply, error, attempts }) => console.log(subscription.length, id.length, reply, error?.code, attempts.toFixed()));
+new Holdfast("/socket", { persist: { maxAge: 60_000 }, identity: "user-42" }).close();
+// @ts-expect-error no such limit
+new Holdfast("/socket", { persist: { maxSize: 1 } });
 client.on("goaway", ({ inMs }) => inMs.toFixed()).off("goaway");
 // @ts-expect-error no such event
 client.on("message", () => {});

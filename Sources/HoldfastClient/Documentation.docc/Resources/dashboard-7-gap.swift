@@ -1,0 +1,52 @@
+import HoldfastClient
+
+struct Call: Codable, Sendable {
+    var call: String
+    var state: String
+}
+
+actor Screen {
+    private var calls: [String: String] = [:]
+    private var line = ""
+    private var notes: [String] = []
+
+    func show(_ message: HoldfastClient.TypedMessage<Call>) {
+        if let gap = message.gap {
+            // What is shown may be wrong: a call may have ended in the gap.
+            self.calls = [:]
+            self.note(gap.missing.map { "\($0) messages are lost" } ?? "messages are lost, how many is not known")
+        }
+        let call = message.payload
+        self.calls[call.call] = call.state == "ended" ? nil : call.state
+        self.draw()
+    }
+
+    func show(_ change: HoldfastClient.StateChange) {
+        self.line = "\(change.state)"
+        if let reason = change.reason { self.line += ": \(reason)" }
+        if let pause = change.nextAttemptIn { self.line += ", next attempt in \(pause)" }
+        self.draw()
+    }
+
+    func note(_ text: String) {
+        self.notes.append(text)
+        self.draw()
+    }
+
+    private func draw() {
+        print("\u{1B}[2J\u{1B}[H" + self.line)
+        for (call, state) in self.calls.sorted(by: { $0.key < $1.key }) { print(call, state) }
+        for note in self.notes.suffix(3) { print("!", note) }
+    }
+}
+
+let screen = Screen()
+let client = try HoldfastClient(url: CommandLine.arguments.dropFirst().first ?? "http://127.0.0.1:8080")
+
+Task {
+    for await change in client.states { await screen.show(change) }
+}
+
+for try await message in client.subscribe("calls.live", as: Call.self) {
+    await screen.show(message)
+}
