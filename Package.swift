@@ -234,6 +234,7 @@ let package = Package(
             name: "HoldfastClientTests",
             dependencies: [
                 "HoldfastClient", "HoldfastCore", "HoldfastProtocol",
+                .product(name: "Metrics", package: "swift-metrics"),
                 // The tests run against a real gateway with a fault proxy before it.
                 "HoldfastServer", "HoldfastBroker", "HoldfastFaults",
                 .product(name: "Hummingbird", package: "hummingbird"),

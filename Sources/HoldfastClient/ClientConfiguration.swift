@@ -33,6 +33,7 @@ public enum Credentials: Sendable, Equatable {
 public protocol LadderStorage: Sendable {
     /// What was saved last; `nil` if there is nothing.
     func load() -> ByteBuffer?
+    /// Keeps it in place of what was saved before.
     /// - Parameter memory: a JSON object; `nil` to forget it.
     func save(_ memory: ByteBuffer?)
 }
@@ -45,6 +46,7 @@ public struct HTTPProxy: Sendable, Equatable {
     /// Basic authentication (RFC 7617); shown nowhere.
     public var login: Login?
 
+    /// User and password.
     public struct Login: Sendable, Equatable, CustomStringConvertible {
         let user: String
         let password: String
@@ -66,6 +68,7 @@ public struct HTTPProxy: Sendable, Equatable {
         self.login = login
     }
 
+    /// From a URL.
     /// - Parameter url: `http://[user:password@]host:port`, as in the environment variable `HTTPS_PROXY`.
     /// - Returns: `nil` if it is none, or if the proxy itself is to be spoken to over TLS, which is not supported.
     public init?(url: String) {
@@ -114,6 +117,7 @@ public struct ClientConfiguration: Sendable {
     /// app slows the gateway down, and where that takes too long, recovers by position afterwards. Nothing is dropped here.
     public var waitingEvents = 64...256
 
+    /// With a default for all but the gateway.
     /// - Throws: ``GatewayURL/Invalid``.
     public init(url: String) throws(GatewayURL.Invalid) {
         self.url = try GatewayURL(url)
@@ -140,4 +144,10 @@ extension ClientConfiguration {
         return HTTPClient(
             eventLoopGroupProvider: .shared(MultiThreadedEventLoopGroup.singleton), configuration: configuration)
     }
+}
+
+extension ClientConfiguration: CustomStringConvertible, CustomDebugStringConvertible {
+    /// The address. All else may hold secrets.
+    public var description: String { "ClientConfiguration(\(self.url.http("")))" }
+    public var debugDescription: String { self.description }
 }

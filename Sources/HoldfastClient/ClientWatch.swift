@@ -40,6 +40,7 @@ struct ClientWatch: Sendable {
         switch event {
         case .news(let news): self.saw(news)
         case .line(let news): self.saw(news)
+        case .began: break
         }
     }
 

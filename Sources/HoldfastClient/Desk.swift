@@ -1,4 +1,3 @@
-import DequeModule
 import HoldfastCore
 import HoldfastProtocol
 import NIOCore
@@ -18,6 +17,9 @@ final class Desk: Sendable {
     private struct Topic {
         /// Tells it from a later one of the same name.
         let token: UInt64
+        /// Of the command. What comes before the machine has it is about an earlier one of the same name.
+        let id: String
+        var hasBegun = false
         let fields: [JSONObject.Member]
         var holders = Set<UInt64>()
         var readers: [UInt64: Reader] = [:]
@@ -105,8 +107,8 @@ final class Desk: Sendable {
                     return (self.ended(name, .failure(HoldfastError(code: "subscribed_already", text: text))), nothing)
                 }
             } else {
-                state.topics[name] = Topic(token: state.number(), fields: fields)
-                self.connection.subscribe(name, since: since, fields: fields)
+                let id = self.connection.subscribe(name, since: since, fields: fields)
+                state.topics[name] = Topic(token: state.number(), id: id, fields: fields)
             }
             let hold = Hold(name: name, token: state.topics[name]?.token ?? 0, holder: state.number())
             state.topics[name]?.holders.insert(hold.holder)
@@ -125,7 +127,7 @@ final class Desk: Sendable {
 
     private func reader(_ hold: Hold, _ buffer: BufferPolicy, _ state: inout State) -> InboxReader<SubscriptionEvent> {
         let number = state.number()
-        let inbox = Inbox<SubscriptionEvent>(hold.name, buffer, carryOver: Self.carryOver, onRoom: self.ring)
+        let inbox = Inbox<SubscriptionEvent>(hold.name, buffer, dropping: Self.dropping, onRoom: self.ring)
         state.topics[hold.name]?.readers[number] = Reader(holder: hold.holder, inbox: inbox)
         return InboxReader(inbox) { [weak self] in
             self?.state.withLock { state in
@@ -187,6 +189,7 @@ final class Desk: Sendable {
                     return nil
                 }
                 if let ready { continuation.resume(with: ready) }
+                self.ring()
             }
         } onCancel: {
             let waiting = self.state.withLock { state in
@@ -240,7 +243,11 @@ final class Desk: Sendable {
     var awaitedReplies: Int { self.state.withLock { $0.replies.count } }
 
     /// What an app that does not read would hold up, were it waited for.
-    private var mustTake: Bool { self.state.withLock { $0.isClosing || !$0.replies.isEmpty } }
+    private var mustTake: Bool {
+        self.state.withLock { state in
+            state.isClosing || !state.replies.isEmpty || state.topics.values.contains { !$0.waiting.isEmpty }
+        }
+    }
 
     func close() {
         self.state.withLock { $0.isClosing = true }
@@ -296,6 +303,9 @@ final class Desk: Sendable {
             state.transport = transport
             return []
         case .line: return []
+        case .began(let name, let id):
+            if state.topics[name]?.id == id { state.topics[name]?.hasBegun = true }
+            return []
         case .news(let news): return self.deliveries(news, &state)
         }
     }
@@ -331,7 +341,8 @@ final class Desk: Sendable {
                 }
         case .subscribed(let name, let since, let event): return self.subscribed(name, since, event, &state)
         case .unsubscribed(let name, let event):
-            guard let topic = state.topics.removeValue(of: name) else { return [] }
+            guard let topic = Self.begun(name, state) else { return [] }
+            state.topics[name] = nil
             let error = event.error.map { _ in HoldfastError(event) }
             let end: Result<Void, HoldfastError> = error.map { .failure($0) } ?? .success(())
             return topic.readers.values.map { .ended($0.inbox, end) }
@@ -339,7 +350,7 @@ final class Desk: Sendable {
         case .message(let event): return Self.message(event, &state)
         case .gap(let name, let after, let next):
             let gap = Gap(subscription: name, after: after, next: next)
-            guard var topic = state.topics[name] else { return self.toAll(.gap(gap), state) }
+            guard var topic = Self.begun(name, state) else { return self.toAll(.gap(gap), state) }
             if let next { topic.position?.offset = next - 1 }
             for (number, reader) in topic.readers {
                 topic.readers[number]?.gap = reader.gap?.followed(by: gap) ?? gap
@@ -357,7 +368,7 @@ final class Desk: Sendable {
 
     private func subscribed(_ name: String, _ since: Position?, _ event: WireEvent, _ state: inout State) -> [Delivery]
     {
-        guard var topic = state.topics[name] else { return [] }
+        guard var topic = Self.begun(name, state) else { return [] }
         let position = event.position
         // In the same epoch the messages go on from where we were; a gap says from where else.
         if since == nil || position == nil {
@@ -382,7 +393,7 @@ final class Desk: Sendable {
     }
 
     private static func message(_ event: WireEvent, _ state: inout State) -> [Delivery] {
-        guard let name = event.subscription, var topic = state.topics[name] else { return [] }
+        guard let name = event.subscription, var topic = Self.begun(name, state) else { return [] }
         if let offset = event.offset { topic.position?.offset = offset }
         var message = Message(
             subscription: name, data: event.data ?? ByteBuffer(string: "null"),
@@ -423,6 +434,11 @@ final class Desk: Sendable {
 
     // MARK: Within
 
+    /// The topic that an event of this name is about.
+    private static func begun(_ name: String, _ state: State) -> Topic? {
+        state.topics[name].flatMap { $0.hasBegun ? $0 : nil }
+    }
+
     private func duration(until at: Instant) -> Duration { max(.zero, (at - self.connection.now).duration) }
 
     private func toAll(_ event: HoldfastClient.Event, _ state: State) -> [Delivery] {
@@ -433,18 +449,17 @@ final class Desk: Sendable {
         topic.readers.values.map { .subscription($0.inbox, event) }
     }
 
-    /// The first message that is left says what was dropped before it.
-    private static let carryOver: @Sendable (SubscriptionEvent, inout Deque<SubscriptionEvent>) -> Void = {
-        dropped, rest in
-        guard case .message(let lost) = dropped else { return }
-        for index in rest.indices {
-            guard case .message(var message) = rest[index] else { continue }
+    /// What is dropped of a reader that wants only the newest: news between the messages first. A message that goes is told by the
+    /// next one.
+    private static let dropping = Inbox<SubscriptionEvent>.Dropping(
+        isMinor: { if case .message = $0 { false } else { true } },
+        carryOver: { dropped, next in
+            guard case .message(let lost) = dropped, case .message(var message) = next else { return nil }
             let after = lost.gap.map(\.after) ?? lost.offset.map { $0 - 1 }
             message.gap = Gap(subscription: lost.subscription, after: after, next: message.offset)
-            rest[index] = .message(message)
-            return
+            return .message(message)
         }
-    }
+    )
 
     private static let closedByApp = HoldfastError(closed: .closedByApp)
 

@@ -12,6 +12,7 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
     /// Where a gateway takes WebSockets, for URLs that name none.
     public static let defaultPath = "/socket"
 
+    /// Why a text is no address of a gateway.
     public struct Invalid: Error, Equatable, CustomStringConvertible {
         public let url: String
         public let reason: String
@@ -21,9 +22,10 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
+    /// Reads a URL.
     /// - Throws: ``Invalid``.
     public init(_ text: String) throws(Invalid) {
-        func invalid(_ reason: String) -> Invalid { Invalid(url: text, reason: reason) }
+        func invalid(_ reason: String) -> Invalid { Invalid(url: Self.withoutSecrets(text), reason: reason) }
         guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
             throw invalid("it holds a space or a character that must be percent-encoded")
         }
@@ -51,6 +53,14 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
         let target = rest[authority.endIndex...]
         let path = target.prefix { $0 != "?" }
         self.target = (path.isEmpty || path == "/" ? Self.defaultPath : String(path)) + target[path.endIndex...]
+    }
+
+    /// What may be printed of an address that may hold a password, and whose query may hold a token.
+    private static func withoutSecrets(_ text: String) -> String {
+        let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
+        let end = text[start...].firstIndex(where: { $0 == "/" || $0 == "?" || $0 == "#" }) ?? text.endIndex
+        let at = text[start..<end].lastIndex(of: "@").map { text.index(after: $0) } ?? start
+        return text[..<start] + (at == start ? "" : "…@") + text[at...].prefix { $0 != "?" }
     }
 
     /// - Returns: no host where the brackets of an IPv6 address do not match.

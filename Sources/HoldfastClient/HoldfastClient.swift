@@ -88,6 +88,7 @@ public final class HoldfastClient: Sendable {
     private let publisher: EventPublisher
     private let hasConnected = Atomic(false)
 
+    /// A client of this gateway. It connects when it is first used.
     /// - Parameters:
     ///   - url: `http`, `https`, `ws` or `wss`, host and port; without a path, that of a gateway.
     ///   - configure: changes what has defaults.
@@ -98,6 +99,7 @@ public final class HoldfastClient: Sendable {
         try self.init(configuration)
     }
 
+    /// A client with this configuration. It connects when it is first used.
     /// - Parameters:
     ///   - configuration: all that there is to set.
     ///   - loop: on which the client does its work.
@@ -225,9 +227,7 @@ public final class HoldfastClient: Sendable {
         to subscription: String,
         fields: [String: JSONValue] = [:]
     ) async throws -> Reply {
-        if let problem = Self.jsonProblem(data) {
-            throw HoldfastError(code: "unencodable", text: "The data for \(subscription) is not JSON: \(problem)")
-        }
+        try data.checkJSON(for: subscription)
         self.connectIfNeeded()
         let event = try await self.desk.reply(to: data, for: subscription, fields: fields.members)
         guard event.status == "ok" else { throw HoldfastError(event) }
@@ -273,13 +273,15 @@ public final class HoldfastClient: Sendable {
             try Self.encode(payload, of: subscription, using: encoder), to: subscription, idempotencyKey: idempotencyKey
         )
     }
+}
 
-    private static func jsonProblem(_ data: ByteBuffer) -> String? {
+extension ByteBuffer {
+    /// - Throws: ``HoldfastError`` with code `unencodable` unless this is one JSON value.
+    func checkJSON(for subscription: String) throws(HoldfastError) {
         do throws(JSONError) {
-            _ = try JSONValue(parsing: data, limits: WireEvent.limits)
-            return nil
+            _ = try JSONValue(parsing: self, limits: WireEvent.limits)
         } catch {
-            return "\(error)"
+            throw HoldfastError(code: "unencodable", text: "The data for \(subscription) is not JSON: \(error)")
         }
     }
 }

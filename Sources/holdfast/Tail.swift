@@ -211,7 +211,7 @@ struct TailLog {
             return "\(subscription): \(what) by the gateway: \(error)\(event.code.map { " (\($0))" } ?? "")"
         case .news(.state(let change)) where change.state == .closed && change.reason != .closedByApp:
             return "closed for good: \(change.reason.rawValue.replacing("_", with: " "))"
-        case .news, .line:
+        case .news, .line, .began:
             return nil
         }
     }
@@ -219,7 +219,7 @@ struct TailLog {
     mutating func words(for event: ConnectionEvent) -> [String] {
         switch event {
         case .news(let news): return self.words(for: news)
-        case .line(.opening), .line(.cut): return []
+        case .began, .line(.opening), .line(.cut): return []
         case .line(.carried(let transport)):
             self.transport = transport
             return []

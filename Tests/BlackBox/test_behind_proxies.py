@@ -231,7 +231,11 @@ map $uri $holdfast_gateway {{
             use_a_session(int(proxy.address.split(":")[1]), (first, second), topic)
 
 
+#: What the gateway serves to pages.
+BROWSER_MODULES = ("holdfast", "http", "outbox", "diagnose", "store", "reconnecting-websocket")
+
+
 def test_what_browsers_load_passes(port):
     with HttpConnection(port) as http:
-        for path in ("holdfast.js", "diagnose", "diagnose.js"):
+        for path in (*(f"{module}.js" for module in BROWSER_MODULES), "diagnose"):
             assert http.ask("GET", f"{PREFIX}/{path}").status == 200, path

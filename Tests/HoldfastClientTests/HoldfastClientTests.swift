@@ -227,6 +227,50 @@ struct HoldfastClientTests {
         }
     }
 
+    /// News between the messages must not take the place of what is wanted.
+    @Test func newsGoBeforeMessages() async throws {
+        try await self.withClient { it, client in
+            let latest = client.subscribe("calls.x", buffer: .dropOldest(keeping: 1))
+            let all = client.subscribe("calls.x")
+            var iterator = all.events.makeAsyncIterator()
+            try await all.ready()
+            for number in 1...3 { try await it.publish("calls.x", String(number)) }
+            await it.proxy.cut(reach: .existingConnections)
+            while let event = try await iterator.next() { if case .recovered = event { break } }
+            var newest = latest.makeAsyncIterator()
+            let third = try #require(try await newest.next())
+            #expect(third.offset == 3)
+            #expect(third.gap?.missing == 2)
+        }
+    }
+
+    @Test func whoWaitsUntilItStandsIsNotHeldUp() async throws {
+        try await self.withClient(configure: { $0.waitingEvents = 4...8 }) { it, client in
+            let slow = client.subscribe("calls.x", buffer: .wait(beyond: 4))
+            try await slow.ready()
+            for number in 1...12 { try await it.publish("calls.x", String(number)) }
+            try await client.subscribe("calls.y").ready()
+            for try await message in slow where message.offset == 12 { break }
+        }
+    }
+
+    /// Before there is a session an unsubscribe is done at once, and its word comes when the name is subscribed anew.
+    @Test func theEndOfOneIsNotThatOfTheNext() async throws {
+        try await self.withClient { it, client in
+            client.subscribe("calls.x").unsubscribe()
+            let second = client.subscribe("calls.x")
+            try await second.ready()
+            second.unsubscribe()
+            let third = client.subscribe("calls.x")
+            try await third.ready()
+            try await it.publish("calls.x", "1")
+            for try await message in third {
+                #expect(message.offset == 1)
+                break
+            }
+        }
+    }
+
     @Test func aReaderThatIsWaitedForLosesNothing() async throws {
         try await self.withClient(configure: { $0.waitingEvents = 4...8 }) { it, client in
             let slow = client.subscribe("calls.x", buffer: .wait(beyond: 4))
@@ -364,6 +408,10 @@ struct HoldfastClientTests {
             }
             #expect(refused?.text.contains("401") == true)
             #expect(refused?.code != "unreachable")
+            let noJSON = await #expect(throws: HoldfastError.self) {
+                try await client.publish(ByteBuffer(string: #"1,"filter":2"#), to: "calls.x")
+            }
+            #expect(noJSON?.code == "unencodable")
         }
     }
 
@@ -448,6 +496,10 @@ struct HoldfastClientTests {
     @Test func aBadURLIsExplained() throws {
         let error = #expect(throws: GatewayURL.Invalid.self) { try HoldfastClient(url: "events.example.com") }
         #expect(error?.description.contains("the scheme is missing") == true)
+        let withPassword = #expect(throws: GatewayURL.Invalid.self) {
+            try HoldfastClient(url: "https://ada:secret@example.com/socket?token=t0p")
+        }
+        #expect(withPassword?.description.hasPrefix("https://…@example.com/socket is no address") == true)
     }
 }
 

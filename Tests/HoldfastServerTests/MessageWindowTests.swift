@@ -82,6 +82,15 @@ struct MessageWindowTests {
         #expect(window.count == 1)
     }
 
+    @Test func whatWasPushedOutWhileItWasUnderWayIsNotKeptForEver() {
+        let window = MessageWindow(limit: 1, time: .seconds(60))
+        _ = window.enter(self.key("a"), self.ignore)
+        _ = window.enter(self.key("b"), self.ignore)
+        window.finish(self.key("a"), self.answer("yes"))
+        window.finish(self.key("b"), self.answer("yes"))
+        #expect(window.count == 1)
+    }
+
     @Test func whereNoneAreRememberedAllAreNew() {
         let window = MessageWindow(limit: 0, time: .seconds(60))
         for _ in 0..<2 {

@@ -1688,7 +1688,11 @@ export function Driver(machine, {
           : httpLine?.({ tell, url: sessionURL, fetch, withCredentials, received: () => machine.stats().received });
         if (!socket) {
           lines.set(line, (socket = { close() {} }));
-          loadFallback().then(() => isOurs() && performers.open({ line, transport }), (error) => isOurs() && fail(error));
+          loadFallback().then(() => isOurs() && performers.open({ line, transport }), (error) => {
+            if (!isOurs()) return;
+            report(new HoldfastError("fallback_unavailable", `The transports over HTTP cannot be loaded: ${error}`, {}, error));
+            fail(error);
+          });
           return;
         }
       } catch (error) {

@@ -79,8 +79,12 @@ package final class ClientConnection: Sendable {
     /// - Parameters:
     ///   - since: the position after which messages are wanted; `nil`: from now on.
     ///   - fields: members added to the event, for services that know them.
-    package func subscribe(_ subscription: String, since: Position? = nil, fields: [JSONObject.Member] = []) {
-        self.input(.subscribe(id: self.nextID(), subscription: subscription, since: since, fields: fields))
+    /// - Returns: the `id` of ``ConnectionEvent/began(subscription:id:)``.
+    @discardableResult
+    package func subscribe(_ subscription: String, since: Position? = nil, fields: [JSONObject.Member] = []) -> String {
+        let id = self.nextID()
+        self.input(.subscribe(id: id, subscription: subscription, since: since, fields: fields))
+        return id
     }
 
     package func unsubscribe(_ subscription: String) {

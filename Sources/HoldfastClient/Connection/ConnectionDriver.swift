@@ -74,6 +74,9 @@ final class ConnectionDriver: LineOwner {
     }
 
     private func handle(_ input: ConnectionInput) {
+        if case .subscribe(let id, let subscription, _, _) = input {
+            self.emit(.began(subscription: subscription, id: id))
+        }
         let suspected = self.machine.isSuspect
         let transport = self.machine.liveTransport
         let actions = self.machine.handle(input, now: self.clock.now)

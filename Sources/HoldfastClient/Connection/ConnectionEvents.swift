@@ -8,6 +8,8 @@ package enum ConnectionEvent: Sendable, Equatable {
     case news(ConnectionNews)
     /// What becomes of the lines below, for people who want to know.
     case line(LineNews)
+    /// The machine has the command of this `id`: from now on, what is told of the subscription is about this one.
+    case began(subscription: String, id: String)
 }
 
 package enum LineNews: Sendable, Equatable {

@@ -37,8 +37,18 @@ final class Inbox<Element: Sendable>: Sendable {
         var buffer = Deque<Element>()
         var readers: [(id: UInt64, continuation: Reader)] = []
         var lastReader: UInt64 = 0
+        /// The first of those that were dropped, until an element has been told of it.
+        var dropped: Element?
         /// Comes behind what is in the buffer.
         var end: Result<Void, HoldfastError>?
+    }
+
+    /// How the oldest are dropped.
+    struct Dropping: Sendable {
+        /// It may go first.
+        var isMinor: @Sendable (Element) -> Bool = { _ in false }
+        /// - Returns: `next`, which tells of what was dropped before it; `nil` if it cannot.
+        var carryOver: @Sendable (_ dropped: Element, _ next: Element) -> Element? = { $1 }
     }
 
     enum Offer {
@@ -48,32 +58,33 @@ final class Inbox<Element: Sendable>: Sendable {
     private let state = Mutex(State())
     private let policy: BufferPolicy
     private let name: String
-    /// Tells what follows that something before it was dropped.
-    private let carryOver: @Sendable (_ dropped: Element, _ rest: inout Deque<Element>) -> Void
+    private let dropping: Dropping
     /// There is room again.
     private let onRoom: @Sendable () -> Void
 
     init(
         _ name: String,
         _ policy: BufferPolicy,
-        carryOver: @escaping @Sendable (Element, inout Deque<Element>) -> Void = { _, _ in },
+        dropping: Dropping = Dropping(),
         onRoom: @escaping @Sendable () -> Void = {}
     ) {
         self.name = name
         self.policy = policy
-        self.carryOver = carryOver
+        self.dropping = dropping
         self.onRoom = onRoom
     }
 
     /// - Parameter mustTake: there is no time to wait for room.
     /// - Returns: ``Offer/full`` if it was not taken and is to be offered again.
     func offer(_ element: Element, mustTake: Bool) -> Offer {
-        let (reader, offer) = self.state.withLock { state -> (Reader?, Offer) in
-            guard state.end == nil else { return (nil, .taken) }
-            if !state.readers.isEmpty { return (state.readers.removeFirst().continuation, .taken) }
-            return (nil, self.put(element, into: &state, mustTake: mustTake))
+        let (reader, told, offer) = self.state.withLock { state -> (Reader?, Element, Offer) in
+            guard state.end == nil else { return (nil, element, .taken) }
+            if !state.readers.isEmpty {
+                return (state.readers.removeFirst().continuation, self.telling(element, &state), .taken)
+            }
+            return (nil, element, self.put(element, into: &state, mustTake: mustTake))
         }
-        reader?.resume(returning: element)
+        reader?.resume(returning: told)
         return offer
     }
 
@@ -82,9 +93,17 @@ final class Inbox<Element: Sendable>: Sendable {
         if state.buffer.count >= limit {
             switch self.policy.full {
             case .dropOldest:
-                state.buffer.append(element)
+                state.buffer.append(self.telling(element, &state))
+                if let minor = state.buffer.firstIndex(where: self.dropping.isMinor) {
+                    state.buffer.remove(at: minor)
+                    return .taken
+                }
                 let dropped = state.buffer.removeFirst()
-                self.carryOver(dropped, &state.buffer)
+                if let next = state.buffer.first, let told = self.dropping.carryOver(dropped, next) {
+                    state.buffer[state.buffer.startIndex] = told
+                } else if state.dropped == nil {
+                    state.dropped = dropped
+                }
                 return .taken
             case .wait where !mustTake:
                 return .full
@@ -97,8 +116,15 @@ final class Inbox<Element: Sendable>: Sendable {
                 return .taken
             }
         }
-        state.buffer.append(element)
+        state.buffer.append(self.telling(element, &state))
         return .taken
+    }
+
+    /// The element, with word of what was dropped before it, if nothing else could tell.
+    private func telling(_ element: Element, _ state: inout State) -> Element {
+        guard let dropped = state.dropped, let told = self.dropping.carryOver(dropped, element) else { return element }
+        state.dropped = nil
+        return told
     }
 
     /// Nothing more will come.

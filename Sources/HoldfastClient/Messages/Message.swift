@@ -46,6 +46,7 @@ extension HoldfastClient {
         /// The number of the message in the topic's stream; `nil`: a topic without history.
         public var offset: UInt64? { self.event.offset }
 
+        /// Reads ``data`` as a value of this type.
         /// - Throws: ``HoldfastError`` with code `undecodable`, which says where and why.
         public func decode<Payload: Decodable>(
             _ type: Payload.Type = Payload.self, using decoder: JSONDecoder = JSONDecoder()
@@ -109,6 +110,7 @@ extension HoldfastClient {
         public let data: ByteBuffer?
         let subscription: String
 
+        /// Reads ``data``, or `null` if there is none, as a value of this type.
         /// - Throws: ``HoldfastError`` with code `undecodable`.
         public func decode<Payload: Decodable>(
             _ type: Payload.Type = Payload.self, using decoder: JSONDecoder = JSONDecoder()

@@ -6,7 +6,7 @@ extension HoldfastClient {
     /// A subscription, from ``HoldfastClient/subscribe(_:since:fields:buffer:)``. It survives lost lines and lost sessions.
     ///
     /// ```swift
-    /// for try await message in subscription { … }
+    /// for try await message in subscription { show(message) }
     /// ```
     /// gives the messages from the call of `subscribe` on; a second loop over the same subscription gives those from its own
     /// beginning on. A loop ends when the subscription ends or the client is closed by the app, and throws where the gateway ends

@@ -29,6 +29,7 @@ public struct EventPublisher: Sendable {
     /// How often it is made where the gateway cannot be reached or has no time. It is accepted once all the same.
     public var tries = 3
 
+    /// A publisher for this gateway.
     /// - Parameters:
     ///   - url: the gateway.
     ///   - apiKey: `api.key` of the gateway, if it has one.
@@ -46,17 +47,19 @@ public struct EventPublisher: Sendable {
         self.http = HTTP(configuration)
     }
 
+    /// Publishes to all subscribers.
     /// - Parameters:
     ///   - data: one JSON value, which goes out as it is.
     ///   - subscription: `service.topic`.
     ///   - idempotencyKey: a publication with the same key is accepted once, so it can be repeated. `nil`: none, and one try.
-    /// - Throws: ``HoldfastError``: what the gateway answered (`refused` where it gave no code), or `unreachable`.
+    /// - Throws: ``HoldfastError``: what the gateway answered (`refused` where it gave no code), `unreachable`, or `unencodable`.
     @discardableResult
     public func publish(
         _ data: ByteBuffer,
         to subscription: String,
         idempotencyKey: String? = UUID().uuidString
     ) async throws -> HoldfastClient.Published {
+        try data.checkJSON(for: subscription)
         let body = JSONWriter.object { json in
             json.member("subscription", subscription)
             json.member("data", raw: data)
@@ -73,7 +76,7 @@ public struct EventPublisher: Sendable {
 
     private func perform(_ request: HTTPClientRequest, tries: Int) async throws -> HoldfastClient.Published {
         let deadline = ContinuousClock.now + self.timeout
-        var problem = HoldfastError(code: "unreachable", text: "The gateway at \(self.url) was not asked.")
+        var problem = HoldfastError(code: "unreachable", text: "There was no time to ask the gateway.")
         for number in 1...tries {
             let left = ContinuousClock.now.duration(to: deadline)
             guard left > .zero else { break }

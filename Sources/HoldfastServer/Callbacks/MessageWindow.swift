@@ -41,7 +41,8 @@ final class MessageWindow: Sendable {
     }
 
     private enum Entry {
-        case asked(waiting: [@Sendable (CallbackAnswer) -> Void])
+        /// - isKept: its answer is to be remembered.
+        case asked(waiting: [@Sendable (CallbackAnswer) -> Void], isKept: Bool)
         case answered(CallbackAnswer)
     }
 
@@ -85,8 +86,8 @@ final class MessageWindow: Sendable {
                 self.forget(oldest.key, &state)
             }
             switch state.entries[key] {
-            case .asked(let waiting):
-                state.entries[key] = .asked(waiting: waiting + [answer])
+            case .asked(let waiting, let isKept):
+                state.entries[key] = .asked(waiting: waiting + [answer], isKept: isKept)
                 state.repeated += 1
                 return .underWay
             case .answered(let answer):
@@ -95,7 +96,7 @@ final class MessageWindow: Sendable {
             case nil:
                 guard self.limit > 0 else { return .new }
                 if state.order.count == self.limit { self.forget(state.order.removeFirst().key, &state) }
-                state.entries[key] = .asked(waiting: [])
+                state.entries[key] = .asked(waiting: [], isKept: true)
                 state.order.append((key, now + self.time))
                 return .new
             }
@@ -104,8 +105,8 @@ final class MessageWindow: Sendable {
 
     func finish(_ key: Key, _ answer: CallbackAnswer) {
         let waiting = self.state.withLockedValue { state -> [@Sendable (CallbackAnswer) -> Void] in
-            guard case .asked(let waiting) = state.entries[key] else { return [] }
-            if let object = answer.object, object.bytes <= Self.answerBytes {
+            guard case .asked(let waiting, let isKept) = state.entries[key] else { return [] }
+            if isKept, let object = answer.object, object.bytes <= Self.answerBytes {
                 state.entries[key] = .answered(.object(object.copied()))
             } else {
                 state.entries[key] = nil
@@ -117,7 +118,11 @@ final class MessageWindow: Sendable {
 
     /// One that is under way stays until it is answered: somebody may wait for it.
     private func forget(_ key: Key, _ state: inout State) {
-        if case .answered = state.entries[key] { state.entries[key] = nil }
+        switch state.entries[key] {
+        case .asked(let waiting, _): state.entries[key] = .asked(waiting: waiting, isKept: false)
+        case .answered: state.entries[key] = nil
+        case nil: break
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+.build/debug/holdfast serve --dev --port 8080

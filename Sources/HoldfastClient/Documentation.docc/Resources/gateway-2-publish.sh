@@ -1,0 +1,1 @@
+.build/debug/holdfast publish calls.live '{"call":"call_1","state":"ringing"}'
