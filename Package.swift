@@ -97,6 +97,8 @@ let package = Package(
                 .embedInCode("Resources/holdfast.js"),
                 .embedInCode("Resources/http.js"),
                 .embedInCode("Resources/outbox.js"),
+                .embedInCode("Resources/tabs.js"),
+                .embedInCode("Resources/tabs-worker.js"),
                 .embedInCode("Resources/store.js"),
                 .embedInCode("Resources/reconnecting-websocket.js"),
                 .embedInCode("Resources/diagnose.js"),

@@ -40,6 +40,10 @@ public protocol LadderStorage: Sendable {
 
 /// A proxy that stands between the client and the world. Lines that are encrypted, and WebSockets, go through it with CONNECT
 /// (RFC 9110 §9.3.6); it sees no more of an encrypted line than the gateway's name.
+///
+/// An encrypted gateway behind a proxy has to be named by a host name: certificates for addresses are compared with the address that
+/// was connected to, and that is the proxy's. For the same reason, do not trust an authority that gives the proxy a certificate for its
+/// own address.
 public struct HTTPProxy: Sendable, Equatable {
     public var host: String
     public var port: Int

@@ -357,7 +357,11 @@ final class Desk: Sendable {
             }
             state.topics[name] = topic
             return Self.toReaders(.gap(gap), topic) + self.toAll(.gap(gap), state)
-        case .reply(let id, let event): return state.replies.removeValue(forKey: id).map { [.replied($0, event)] } ?? []
+        case .reply(let id, let event):
+            if let reply = state.replies.removeValue(forKey: id) { return [.replied(reply, event)] }
+            // Nobody waits for the end of a subscription, but that it was refused should be known.
+            guard event.error != nil, event.name == "unsubscribe" else { return [] }
+            return self.toAll(.problem(HoldfastError(event)), state)
         case .roundTrip(let last, let estimate):
             return self.toAll(.roundTrip(last.duration, estimate: estimate.duration), state)
         case .goaway(let at, let event):

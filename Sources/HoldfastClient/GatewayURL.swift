@@ -58,8 +58,7 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
     /// What may be printed of an address that may hold a password, and whose query may hold a token.
     private static func withoutSecrets(_ text: String) -> String {
         let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
-        let end = text[start...].firstIndex(where: { $0 == "/" || $0 == "?" || $0 == "#" }) ?? text.endIndex
-        let at = text[start..<end].lastIndex(of: "@").map { text.index(after: $0) } ?? start
+        let at = text[start...].lastIndex(of: "@").map { text.index(after: $0) } ?? start
         return text[..<start] + (at == start ? "" : "…@") + text[at...].prefix { $0 != "?" }
     }
 

@@ -1,5 +1,5 @@
 /// Where a topic's stream stands: the last publication that counts, in the life (epoch) of the stream it belongs to.
-public struct Position: Sendable, Hashable {
+public struct Position: Sendable, Hashable, Codable {
     /// Names one life of the stream. Offsets of different epochs cannot be compared.
     public var epoch: String
     /// Offset of the newest publication; the first of an epoch is 1, so 0 means none yet.
@@ -17,6 +17,18 @@ public struct Position: Sendable, Hashable {
         else { return nil }
         self.init(epoch: epoch, offset: offset)
     }
+}
+
+extension Position: LosslessStringConvertible {
+    /// `EPOCH:OFFSET`, such as `k3f9:41`.
+    public init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"), colon != text.startIndex,
+            let offset = UInt64(text[text.index(after: colon)...])
+        else { return nil }
+        self.init(epoch: String(text[..<colon]), offset: offset)
+    }
+
+    public var description: String { "\(self.epoch):\(self.offset)" }
 }
 
 extension JSONWriter {

@@ -94,10 +94,7 @@ struct Tail: AsyncParsableCommand {
     }
 
     private var position: Position? {
-        guard let parts = self.since?.split(separator: ":", omittingEmptySubsequences: false), parts.count == 2,
-            !parts[0].isEmpty, let offset = UInt64(parts[1])
-        else { return nil }
-        return Position(epoch: String(parts[0]), offset: offset)
+        self.since.flatMap { Position($0) }
     }
 
     func run() async throws {
@@ -199,7 +196,7 @@ struct TailLog {
     /// How to go on from here.
     var goodbye: String? {
         guard self.positions.count == 1, let (name, position) = self.positions.first else { return nil }
-        return "go on from here: holdfast tail \(name) --since \(position.epoch):\(position.offset)"
+        return "go on from here: holdfast tail \(name) --since \(position)"
     }
 
     /// - Returns: the reason, if it can never work.
@@ -312,7 +309,7 @@ struct TailLog {
         if self.positions[name] == nil { self.positions[name] = since }
         let verb = isAgain ? "resubscribed" : "subscribed"
         guard let position else { return "\(name): \(verb); it keeps no history" }
-        guard let since else { return "\(name): \(verb); newest message is \(position.epoch):\(position.offset)" }
+        guard let since else { return "\(name): \(verb); newest message is \(position)" }
         guard event.isRecovered else { return "\(name): \(verb), but not all of the history is there" }
         let missed = position.offset >= since.offset ? position.offset - since.offset : 0
         switch missed {

@@ -232,7 +232,7 @@ map $uri $holdfast_gateway {{
 
 
 #: What the gateway serves to pages.
-BROWSER_MODULES = ("holdfast", "http", "outbox", "diagnose", "store", "reconnecting-websocket")
+BROWSER_MODULES = ("holdfast", "http", "outbox", "tabs", "tabs-worker", "diagnose", "store", "reconnecting-websocket")
 
 
 def test_what_browsers_load_passes(port):

@@ -183,6 +183,22 @@ struct ProxyTests {
         await proxy.stop()
     }
 
+    /// Its certificate would be compared with the proxy's address.
+    @Test func anEncryptedGatewayNeedsAName() async throws {
+        let proxy = try await ConnectProxy.start()
+        let client = try HoldfastClient(url: "https://127.0.0.1:1") {
+            $0.proxy = HTTPProxy(host: "127.0.0.1", port: proxy.port)
+            $0.machine.transports = [.websocket]
+        }
+        client.connect()
+        for await change in client.states where change.state == .reconnecting {
+            #expect(change.detail == "through a proxy, an encrypted gateway needs a host name, not 127.0.0.1")
+            break
+        }
+        client.close()
+        await proxy.stop()
+    }
+
     @Test func aProxyThatIsNotThereIsNamed() async throws {
         let port = try await TestGateway.portThatNobodyHas()
         let client = try HoldfastClient(url: "http://localhost:1") {

@@ -11,8 +11,8 @@ struct MessageWindowTests {
 
     private func key(_ id: String, data: String = "1", user: String = "u") -> MessageWindow.Key {
         MessageWindow.Key(
-            identity: [.init(name: "user", value: JSONValue(user))], subscription: "books.x", id: JSONValue(id),
-            data: JSONValue(data))
+            id: JSONValue(id),
+            [.init(name: "user", value: JSONValue(user)), .init(name: "data", value: JSONValue(data))])
     }
 
     private func answer(_ text: String) -> CallbackAnswer {
@@ -61,7 +61,6 @@ struct MessageWindowTests {
             guard case .new = window.enter(self.key("a"), self.ignore) else { return #expect(Bool(false)) }
             window.finish(self.key("a"), answer)
             #expect(window.count == 0)
-            // Its place in the order stays, and takes nobody else's.
         }
     }
 
@@ -70,7 +69,7 @@ struct MessageWindowTests {
         let start = NIODeadline.uptimeNanoseconds(0)
         for number in 0..<5 {
             _ = window.enter(self.key("\(number)"), now: start, self.ignore)
-            window.finish(self.key("\(number)"), self.answer("yes"))
+            window.finish(self.key("\(number)"), self.answer("yes"), now: start)
         }
         #expect(window.count == 3)
         guard case .answered = window.enter(self.key("4"), now: start + .seconds(59), self.ignore) else {
@@ -82,13 +81,33 @@ struct MessageWindowTests {
         #expect(window.count == 1)
     }
 
-    @Test func whatWasPushedOutWhileItWasUnderWayIsNotKeptForEver() {
+    @Test func manyThatWereUnderWayAtOnceAreBoundedToo() {
         let window = MessageWindow(limit: 1, time: .seconds(60))
-        _ = window.enter(self.key("a"), self.ignore)
-        _ = window.enter(self.key("b"), self.ignore)
-        window.finish(self.key("a"), self.answer("yes"))
-        window.finish(self.key("b"), self.answer("yes"))
+        for id in ["a", "b", "c"] { _ = window.enter(self.key(id), self.ignore) }
+        for id in ["a", "b", "c"] { window.finish(self.key(id), self.answer("yes")) }
         #expect(window.count == 1)
+    }
+
+    /// A service that is down must not push out what others have answered.
+    @Test func whatFailedTakesNobodysPlace() {
+        let window = MessageWindow(limit: 1, time: .seconds(60))
+        _ = window.enter(self.key("good"), self.ignore)
+        window.finish(self.key("good"), self.answer("yes"))
+        for id in ["a", "b", "a"] {
+            _ = window.enter(self.key(id), self.ignore)
+            window.finish(self.key(id), .unavailable)
+        }
+        guard case .answered = window.enter(self.key("good"), self.ignore) else { return #expect(Bool(false)) }
+    }
+
+    @Test func theBytesOfAnswersAreBounded() {
+        let window = MessageWindow(limit: 100, bytes: 50, time: .seconds(60))
+        for id in ["a", "b", "c"] {
+            _ = window.enter(self.key(id), self.ignore)
+            window.finish(self.key(id), self.answer(String(repeating: "x", count: 15)))
+        }
+        // 4 of the name, 15 and two quotes each.
+        #expect(window.count == 2)
     }
 
     @Test func whereNoneAreRememberedAllAreNew() {

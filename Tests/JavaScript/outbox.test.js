@@ -974,3 +974,18 @@ test("what a page that wants it has to load: esbuild --minify | gzip -9", (t) =>
   t.diagnostic(`${length} bytes`);
   assert.ok(length <= 3_328, `${length} bytes`);
 });
+
+test("what follows a message of the same subscription does not overtake it, and goes in its order", async () => {
+  const disk = new Disk();
+  const tab = await open(disk, {}, { subscribe: ["calls.a", "calls.b"] });
+  const { client } = tab;
+  const subscription = client.subscribe("calls.a");
+  client.message("calls.a", 1).catch(() => {});
+  subscription.unsubscribe().catch(() => {});
+  client.subscribe("calls.a");
+  client.subscribe("calls.b").unsubscribe().catch(() => {});
+  const events = (name) => FakeWebSocket.last.sent.filter((event) => event.subscription === name).map(({ event }) => event);
+  await until(() => events("calls.a").length >= 4 && events("calls.b").length >= 2, "all of them");
+  assert.deepEqual(events("calls.a").slice(-3), ["message", "unsubscribe", "subscribe"]);
+  assert.deepEqual(events("calls.b").slice(-1), ["unsubscribe"]);
+});

@@ -16,14 +16,14 @@ import { Server } from "./world.js";
 const repository = fileURLToPath(new URL("../../", import.meta.url));
 const ENTRIES = ["holdfast", "holdfast/diagnose.js", "holdfast/react", "holdfast/store", "holdfast/reconnecting-websocket"];
 const NAMES = {
-  holdfast: ["ConnectionMachine", "Driver", "Holdfast", "HoldfastError", "Subscription", "default", "loadFallback"], // the first two for tests
+  holdfast: ["ConnectionMachine", "Driver", "Holdfast", "HoldfastError", "Subscription", "default", "loadFallback", "shifted"], // the first two for tests, the last for tabs.js
   "holdfast/diagnose.js": ["diagnose"],
   "holdfast/react": ["useConnection", "useSubscription"],
   "holdfast/store": ["connectionStore", "subscriptionStore"],
 };
 const MODULES = ["diagnose", "holdfast", "react", "reconnecting-websocket", "store"];
 /** What only other modules load. */
-const INNER = ["http", "outbox"];
+const INNER = ["http", "outbox", "tabs", "tabs-worker"];
 const FILES = [
   ...INNER.flatMap((name) => [`${name}.js`, `dist/${name}.js`, `dist/${name}.cjs`]),
   ...MODULES.flatMap((name) => [`${name}.js`, `${name}.d.ts`, `dist/${name}.cjs`, `dist/${name}.d.cts`]),

@@ -38,7 +38,7 @@ test("the modules are clean under strict checks", () => tsc("-p", client));
 
 test("what users write fits both, and the .d.ts declare what the modules are, no less and no more", async () => {
   place("declared", "holdfast.d.ts", "diagnose.d.ts");
-  place("real", "holdfast.js", "http.js", "diagnose.js", "outbox.js");
+  place("real", "holdfast.js", "http.js", "diagnose.js", "outbox.js", "tabs.js");
   const usage = ["declared", "real"].map((name) => path.join(folder, name, "usage.ts"));
   for (const file of usage) fs.copyFileSync(path.join(types, "usage.ts"), file);
   fs.copyFileSync(path.join(types, "same.ts"), path.join(folder, "same.ts"));

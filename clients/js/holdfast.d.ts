@@ -146,7 +146,10 @@ export interface Options {
    * tabs together: 1 MiB, 1,000 messages, and ms that a message is kept (a day).
    */
   persist?: boolean | { maxBytes?: number; maxMessages?: number; maxAge?: number };
-  /** For whom messages are sent: kept ones go out under the same identity only (default ""). Required with credentials. */
+  /**
+   * Whose messages and whose line these are: kept messages go out, and tabs share a line, under the same identity only (default "").
+   * Required with `persist` and `tabs` where credentials or headers are given.
+   */
   identity?: string;
   /** Shown on the server's side. */
   client?: { name: string; version: string };
@@ -158,10 +161,19 @@ export interface Options {
   random?: () => number;
   /** ms of a monotonic clock, for tests. */
   now?: () => number;
+  /** One line for all tabs of the origin with the same URL, identity and options (default false). */
+  tabs?: boolean;
 }
 
 export interface Stats {
   state: State;
+  /**
+   * - `alone`: a line of its own
+   * - `worker`: the line is in a SharedWorker
+   * - `leader`: this tab has it
+   * - `follower`: another tab has it, or there is none at the moment
+   */
+  tabs: { mode: "alone" | "worker" | "leader" | "follower" };
   /** Of the line that carries the session; null: there is none. */
   transport: Transport | null;
   /**

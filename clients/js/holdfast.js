@@ -34,6 +34,7 @@
  *   changed                                     this is another network now
  *   probe                                       the app wants a WebSocket to be tried now
  *   memory       memory                         what was remembered: before `connect`, and when another tab has changed it
+ *   adopt        session received topics        before `connect`: go on with the session of a machine that is no more (tabs.js)
  *
  * Actions
  *   open         line transport                 open a line; answered by `opened` or `closed`
@@ -69,6 +70,7 @@
 /** @typedef {"idle"|"connecting"|"connected"|"suspended"|"reconnecting"|"closed"} State */
 /** @typedef {number|[number, number]} RetryAfter seconds */
 /** @typedef {"websocket"|"stream"|"poll"} Transport */
+/** @typedef {"alone"|"worker"|"leader"|"follower"} TabsMode where the line is that this tab shares */
 /** @typedef {"unknown"|"works"|"blocked"|"resting"} WebSocketStanding what is known of WebSockets on the way to the server */
 /**
  * @typedef {object} Memory what is known of WebSockets on the way to this server; times of the machine's clock
@@ -92,6 +94,7 @@
  *   | {type: "receive", line: number, text: string}
  *   | {type: "heard", line: number} | {type: "cut", line: number}
  *   | {type: "changed"} | {type: "probe"} | {type: "memory", memory: unknown}
+ *   | {type: "adopt", session: string, received: number, topics: Topic[]}
  *   | {type: "closed", line: number, code: number, reason?: string, retryAfter?: RetryAfter}} Input
  */
 /**
@@ -586,6 +589,8 @@ export function ConnectionMachine({
 
   /** @param {unknown} count the server's @returns {boolean} false: the count cannot be */
   const acknowledge = (count) => {
+    // How many an adopted session has had, only the server knows.
+    if (isNaN(counted)) counted = /** @type {number} */ (count);
     const more = /** @type {number} */ (count) - counted;
     if (!isSafeInteger(count) || more < 0 || more > uncounted.length) return false;
     uncounted.splice(0, more).forEach(release);
@@ -1477,6 +1482,13 @@ export function ConnectionMachine({
       want();
       planClimb(0);
     },
+    /** @param {Extract<Input, {type: "adopt"}>} input */
+    adopt(input) {
+      session = input.session;
+      received = input.received;
+      counted = NaN;
+      for (const topic of input.topics) topics.set(topic.name, { ...topic, active: true, before: true });
+    },
     // What we, or another tab, have remembered. Perhaps nonsense.
     memory({ memory: recalled }) {
       if (!climbs) return;
@@ -1584,7 +1596,7 @@ const isHidden = () => globalThis.document?.visibilityState === "hidden";
  * @param {any} memory
  * @param {number} by
  */
-const shifted = (memory, by) => {
+export const shifted = (memory, by) => {
   const move = (/** @type {unknown} */ time) => (isNumber(time) ? round(time + by) : null);
   const { attempts, until, rest, pollUntil } = memory;
   return { ...memory, attempts: attempts.map(move), until: move(until), rest: move(rest), pollUntil: move(pollUntil) };
@@ -1593,10 +1605,24 @@ const shifted = (memory, by) => {
 /** @type {typeof import("./http.js").httpLine|undefined} */
 let httpLine;
 
+/** @type {Promise<void>|null|undefined} */
+let loading;
+let failedLoads = 0;
+
 /** Loads the transports over HTTP, which otherwise come while the first line opens. */
-export const loadFallback = async () => {
-  ({ httpLine } = await import("./http.js"));
-};
+export const loadFallback = () =>
+  (loading ??= (failedLoads
+    // Firefox remembers of a module that it could not be loaded, for as long as the page lives.
+    ? import(/* @vite-ignore */ /* webpackIgnore: true */ "./http.js?" + failedLoads)
+    : import("./http.js")
+  ).then(
+    (module) => void ({ httpLine } = module),
+    (error) => {
+      loading = null;
+      failedLoads++;
+      throw error;
+    },
+  ));
 
 /**
  * Carries out what the machine wants with lines, and tells it what happens to them.
@@ -1687,7 +1713,11 @@ export function Driver(machine, {
           ? new WebSocket(url)
           : httpLine?.({ tell, url: sessionURL, fetch, withCredentials, received: () => machine.stats().received });
         if (!socket) {
-          lines.set(line, (socket = { close() {} }));
+          const retry = () => {
+            loading = null; // Should it hang, the next line asks anew.
+            failedLoads++;
+          };
+          lines.set(line, (socket = { close: retry }));
           loadFallback().then(() => isOurs() && performers.open({ line, transport }), (error) => {
             if (!isOurs()) return;
             report(new HoldfastError("fallback_unavailable", `The transports over HTTP cannot be loaded: ${error}`, {}, error));
@@ -2196,6 +2226,7 @@ export class Subscription extends Emitter {
  * @property {typeof globalThis.fetch} [fetch] instead of the global one
  * @property {() => number} [random] in [0, 1), for tests
  * @property {() => number} [now] ms of a monotonic clock, for tests
+ * @property {boolean} [tabs] one line for all tabs of the origin with the same URL, identity and options (default false)
  */
 
 /** @typedef {readonly [string, (value: any) => boolean]} Rule */
@@ -2224,12 +2255,13 @@ const OPTIONS = {
   maxAttempts: aCount,
   bufferSize: aCount,
   persist: ["true, false or limits", (value) => value !== null && /object|boolean/.test(typeof value)], // outbox.js checks them
-  identity: ["a string", isText],
   client: ["{name, version} of strings", (value) => typeof value?.name === "string" && typeof value.version === "string"],
   WebSocket: aFunction,
   fetch: aFunction,
   random: aFunction,
   now: aFunction,
+  tabs: aFlag,
+  identity: ["a string", isText],
 };
 
 /**
@@ -2249,8 +2281,8 @@ const checkOptions = (options) => {
     if (value !== undefined && !rule[1](value)) throw new TypeError(`The option "${name}" must be ${rule[0]}.`);
   }
   if (options.getTicket && options.getToken) throw new TypeError('Give "getTicket" or "getToken", not both.');
-  if (options.persist && options.identity == null && (options.getTicket ?? options.getToken ?? options.headers)) {
-    throw new TypeError('Give "identity" with "persist": the next user must not send what this one left.');
+  if ((options.persist || options.tabs) && options.identity == null && (options.getTicket ?? options.getToken ?? options.headers ?? options.withCredentials)) {
+    throw new TypeError('With "persist" or "tabs", say in "identity" whose credentials these are: another user must not get what is this one\'s.');
   }
 };
 
@@ -2303,7 +2335,7 @@ export class Holdfast extends Emitter {
     super();
     checkOptions(options);
     const { autoConnect = true, getTicket, getToken, bufferSize = 1_024, random = Math.random, transports = TRANSPORTS } = options;
-    const { headers, WebSocket = globalThis.WebSocket } = options;
+    const { headers, WebSocket = globalThis.WebSocket, tabs, identity = "" } = options;
     if (!WebSocket && transports.includes("websocket")) {
       throw new TypeError('No WebSocket here: give one as option "WebSocket", or "transports" without it.');
     }
@@ -2331,12 +2363,25 @@ export class Holdfast extends Emitter {
     const input = (/** @type {Input} */ message) => this.#driver.input(message);
     if (options.persist) {
       const { reply } = /** @type {any} */ (this.#perform);
-      this.#outbox = import("./outbox.js").then(
+      const PATIENCE_MS = 3_000; // A module that does not come must not keep messages.
+      const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, "outbox.js has not come in time"));
+      this.#outbox = /** @type {Promise<typeof import("./outbox.js")>} */ (Promise.race([import("./outbox.js"), late])).then(
         ({ Outbox }) => new Outbox(this, this.#url, options, this.#subscriptions, input, reply, HoldfastError),
       ).catch((error) => {
         this._report(new HoldfastError("persist_unavailable", error));
         return { send: input, heard: ignore };
       });
+    }
+    if (tabs) {
+      const [machine, driver] = [this.#machine, this.#driver];
+      const { handle } = machine;
+      /** @type {Input[]} */
+      const waiting = [];
+      machine.handle = (input) => (stringify(input), waiting.push(input), []);
+      import("./tabs.js")
+        .then(({ share }) => share(machine, driver, { handle, url: this.#url, options, identity, transports, method: get && method, prepare }))
+        .catch(() => (machine.handle = handle)) // It stands alone, with its own line.
+        .then(() => waiting.forEach(driver.input));
     }
     /** @internal */
     this._bufferSize = bufferSize;
@@ -2402,7 +2447,7 @@ export class Holdfast extends Emitter {
     const id = this.#id();
     const subscription = new Subscription(this, name, id);
     this.#subscriptions.set(name, subscription);
-    this.#driver.input({ type: "subscribe", id, subscription: name, since, fields });
+    this.#say({ type: "subscribe", id, subscription: name, since, fields });
     return subscription;
   }
 
@@ -2420,11 +2465,18 @@ export class Holdfast extends Emitter {
   stats() {
     const { session, blockedUntil, ...stats } = this.#machine.stats();
     // The session's name without its secret.
-    return { ...stats, session: session && session.split(".")[0], blockedUntil: this.#until(blockedUntil) };
+    return { tabs: /** @type {{mode: TabsMode}} */ ({ mode: "alone" }), ...stats, session: session && session.split(".")[0], blockedUntil: this.#until(blockedUntil) };
   }
 
   #id() {
     return this.#prefix + (++this.#lastId).toString(36);
+  }
+
+  /** @param {Input} input */
+  #say(input) {
+    if (!this.#outbox) return this.#driver.input(input);
+    const copy = parse(stringify(input)); // The app may change it until it is sent.
+    this.#outbox.then((outbox) => outbox.send(copy));
   }
 
   /**
@@ -2440,11 +2492,7 @@ export class Holdfast extends Emitter {
     return new Promise((resolve, reject) => {
       this.#replies.set(id, (reply) => (reply.status === "ok" ? resolve(reply.data) : reject(errorOf(reply))));
       try {
-        const input = { type, id, subscription, data, fields };
-        if (type === "message" && this.#outbox) {
-          const copy = parse(stringify(input)); // The app may change it until it is sent.
-          this.#outbox.then((outbox) => outbox.send(copy));
-        } else this.#driver.input(input);
+        this.#say(/** @type {Input} */ ({ type, id, subscription, data, fields }));
       } catch (error) {
         // JSON cannot say this.
         this.#replies.delete(id);

@@ -14,6 +14,7 @@
 
 /** @typedef {Record<string, any>} WireEvent one event of the protocol, as parsed */
 /** @typedef {{type: "message", id: string, subscription: string, data: unknown, fields?: WireEvent}} MessageInput */
+/** @typedef {MessageInput | {type: "subscribe"|"unsubscribe", id: string, subscription: string}} CommandInput */
 /** @typedef {{type: string, state?: string, id?: string, event?: WireEvent}} Action what the machine has done */
 /** @typedef {{maxBytes: number, maxMessages: number, maxAge: number}} Limits */
 /**
@@ -38,16 +39,20 @@
  * @property {number} attempts clients that have had it
  */
 /**
- * @typedef {object} Entry a message that this client has
+ * @typedef {object} Entry a message that this client has, or what must not overtake one
  * @property {Kept} kept
  * @property {boolean} own its promise is on this page
  * @property {boolean} written or it cannot be
  * @property {Promise<number|undefined>} [key] in the store
+ * @property {CommandInput} [command] none, but what has to wait for messages before it
  */
 
 const PATIENCE_MS = 3_000; // for the database to open, and for each of its answers; Safari's have been known to stay away
 /** A page that is being reloaded may give its lock back a moment later than the next one asks; newer messages wait for it. */
 const GRACE_MS = 500;
+/** Messages, and their bytes, that have no reply at the same time: more than a gateway lets wait for a service would be refused. */
+const UNDER_WAY = 100;
+const UNDER_WAY_BYTES = 262_144;
 const BATCH = 16; // messages in a transaction: fewer are slow, and of more a page that goes at once loses more
 const PREDECESSORS = "holdfast:outbox"; // in sessionStorage
 const PREDECESSORS_KEPT = 20;
@@ -140,7 +145,7 @@ export class Outbox {
    * @param {string} url
    * @param {Options} options
    * @param {Map<string, {state: string}>} subscriptions of the app
-   * @param {(input: MessageInput) => void} input to the machine
+   * @param {(input: CommandInput) => void} input to the machine
    * @param {(reply: {id: string, event: WireEvent}) => void} reply to the promise of `message()`
    * @param {ErrorClass} HoldfastError not imported: that would be another one where the module's URL has a query
    */
@@ -164,11 +169,17 @@ export class Outbox {
   }
 
   /**
-   * A call of `message()`.
-   * @param {MessageInput} input a copy that nobody changes
+   * A call of `message()`, or of `subscribe()` or `unsubscribe()`, which must not overtake one.
+   * @param {CommandInput} input a copy that nobody changes
    */
   send(input) {
     if (!this.#life) return this.#input(input); // it is closed, and the machine says so
+    if (input.type !== "message") {
+      // Nothing of this subscription waits: at once, as without an outbox.
+      if (!this.#own.some(({ kept }) => kept.subscription === input.subscription)) return this.#input(input);
+      this.#own.push({ kept: /** @type {any} */ (input), own: true, written: true, command: input });
+      return;
+    }
     const { id, subscription, data, fields } = input;
     const text = JSON.stringify({ ...fields, event: "message", subscription, data, id });
     const bytes = encoder.encode(text).length;
@@ -275,7 +286,11 @@ export class Outbox {
     this.#taken = [];
     this.#sent.clear();
     this.#left.clear();
-    for (const { kept: { id } } of own) this.#refuse(id, "closed", "The connection was closed before the reply.");
+    for (const { command, kept: { id } } of own) {
+      // Of what is subscribed the machine has to know, also when it is closed.
+      if (command) this.#input(command);
+      else this.#refuse(id, "closed", "The connection was closed before the reply.");
+    }
   }
 
   // ── The store
@@ -367,16 +382,29 @@ export class Outbox {
   #pump() {
     if (!this.#ready || !this.#life) return;
     for (const entries of [this.#taken, this.#own]) {
+      /** @type {Set<string>} subscriptions of which something has to wait, and so all that follows */
+      const waiting = new Set();
       for (const entry of [...entries]) {
-        const { subscription, data, fields, id, bytes } = entry.kept;
+        const { subscription } = entry.kept;
         const state = this.#stateOf(subscription);
         if (!entry.written) return;
+        if (waiting.has(subscription)) continue;
+        if (entry.command) {
+          entries.splice(entries.indexOf(entry), 1);
+          this.#input(entry.command);
+          continue;
+        }
+        const { data, fields, id, bytes } = entry.kept;
         if (!entry.own && state !== "subscribed") continue;
         // To a subscription that the app does not have, the server has an answer at once.
-        if (entry.own && state && this.#before(subscription)) continue;
+        if (entry.own && state && this.#before(subscription)) {
+          waiting.add(subscription);
+          continue;
+        }
+        if (this.#sent.size >= UNDER_WAY) return;
         const { queuedBytes } = this.#client.stats();
         // The machine's queue has no room; alone, a message has all that there is.
-        if (queuedBytes && queuedBytes + bytes > this.#queueBytes) return;
+        if (queuedBytes && queuedBytes + bytes > Math.min(this.#queueBytes, UNDER_WAY_BYTES)) return;
         entries.splice(entries.indexOf(entry), 1);
         this.#sent.set(id, entry);
         this.#input({ type: "message", id, subscription, data, fields });

@@ -15,6 +15,13 @@ final class ConnectionDriver: LineOwner {
         var isOpen = false
         /// What `opened` waits for.
         var auth: ByteBuffer?
+        /// Asks for it.
+        var fetching: Task<Void, Never>?
+
+        func letGo(code: CloseCode?) {
+            self.fetching?.cancel()
+            self.line.letGo(code: code)
+        }
     }
 
     private let configuration: ClientConfiguration
@@ -97,7 +104,7 @@ final class ConnectionDriver: LineOwner {
                 self.attempts[line]?.line.listen(transport, received: received, wait: wait)
             case .remember(let memory):
                 self.configuration.ladderStorage?.save(memory?.shifted(by: self.clock.untilWallClock).json())
-            case .close(let line, let code): self.attempts.removeValue(forKey: line)?.line.letGo(code: code)
+            case .close(let line, let code): self.attempts.removeValue(forKey: line)?.letGo(code: code)
             case .timer(let at): self.setTimer(at)
             case .tell(let news): self.emit(.news(news))
             }
@@ -113,7 +120,7 @@ final class ConnectionDriver: LineOwner {
         guard !self.hasFinished else { return }
         self.hasFinished = true
         self.timer?.cancel()
-        for attempt in self.attempts.values { attempt.line.letGo(code: nil) }
+        for attempt in self.attempts.values { attempt.letGo(code: nil) }
         self.attempts = [:]
         if let http = self.http { Task { try? await http.shutdown() } }
         _ = self.deliver(nil)
@@ -187,7 +194,7 @@ final class ConnectionDriver: LineOwner {
         // Fetched while the line opens. Should they never come, the machine's patience ends.
         let loop = self.loop
         let bound = NIOLoopBound(self, eventLoop: loop)
-        Task {
+        self.attempts[id]?.fetching = Task {
             let result: Result<Credentials, any Error>
             do {
                 result = .success(try await credentials())
@@ -251,7 +258,8 @@ final class ConnectionDriver: LineOwner {
     }
 
     func ended(_ line: any ClientLine, _ end: LineEnd) {
-        guard self.attempts.removeValue(forKey: line.id) != nil else { return }
+        guard let attempt = self.attempts.removeValue(forKey: line.id) else { return }
+        attempt.fetching?.cancel()
         self.emit(.line(.ended(line: line.id, code: end.code, reason: end.reason)))
         self.input(.closed(line: line.id, code: end.code, reason: end.closeReason, retryAfter: end.retryAfter))
     }

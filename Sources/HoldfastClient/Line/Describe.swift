@@ -1,3 +1,4 @@
+import AsyncHTTPClient
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -24,6 +25,8 @@ func describe(_ error: any Error) -> String {
         default: return error.description
         }
     case ChannelError.connectTimeout: return "nobody has answered in time"
+    case let error as HTTPClientError where error == .connectTimeout || error == .deadlineExceeded:
+        return "nobody has answered in time"
     case NIOSSLError.uncleanShutdown: return "the connection was lost"
     case let error as NIOSSLError: return "TLS failed\(reason(in: "\(error)"))"
     default: return "\(error)"

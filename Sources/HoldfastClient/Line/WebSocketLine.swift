@@ -68,6 +68,10 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
         do {
             try channel.pipeline.syncOperations.addHandler(self)
             guard let proxy else { return try self.greet(channel, url) }
+            guard self.tls == nil || !url.isAddress else {
+                self.end(LineEnd(.abnormal, "through a proxy, an encrypted gateway needs a host name, not \(url.host)"))
+                return channel.close(promise: nil)
+            }
             self.state = .tunnel(HandshakeResponseParser())
             channel.writeAndFlush(ByteBuffer(string: proxy.request(for: url)), promise: nil)
         } catch {
@@ -79,8 +83,7 @@ final class WebSocketLine: ClientLine, ChannelInboundHandler {
     private func greet(_ channel: any Channel, _ url: GatewayURL) throws {
         if let tls = self.tls {
             // An address has no name that could stand in SNI (RFC 6066 §3).
-            let isAddress = (try? SocketAddress(ipAddress: url.host, port: url.port)) != nil
-            let handler = try NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : url.host)
+            let handler = try NIOSSLClientHandler(context: tls, serverHostname: url.isAddress ? nil : url.host)
             try channel.pipeline.syncOperations.addHandler(handler, position: .before(self))
         }
         let handshake = ClientHandshake(url, using: &self.random)
@@ -263,6 +266,10 @@ extension ByteBuffer {
     fileprivate var compact: ByteBuffer {
         self.storageCapacity > 2 * self.readableBytes ? ByteBuffer(bytes: self.readableBytesView) : self
     }
+}
+
+extension GatewayURL {
+    fileprivate var isAddress: Bool { (try? SocketAddress(ipAddress: self.host, port: self.port)) != nil }
 }
 
 extension HTTPProxy {

@@ -138,6 +138,19 @@ extension HoldfastClient {
         @discardableResult
         public func ready() async throws -> Confirmation { try await self.subscription.ready() }
 
+        /// `service.topic`.
+        public var name: String { self.subscription.name }
+
+        /// See ``Subscription/message(_:fields:encoder:)``.
+        @discardableResult
+        public func message(
+            _ payload: some Encodable & Sendable,
+            fields: [String: JSONValue] = [:],
+            encoder: JSONEncoder = JSONEncoder()
+        ) async throws -> Reply {
+            try await self.subscription.message(payload, fields: fields, encoder: encoder)
+        }
+
         /// See ``Subscription/unsubscribe()``.
         public func unsubscribe() { self.subscription.unsubscribe() }
     }

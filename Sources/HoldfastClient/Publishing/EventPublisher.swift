@@ -74,6 +74,19 @@ public struct EventPublisher: Sendable {
         return try await self.perform(request, tries: idempotencyKey == nil ? 1 : max(1, self.tries))
     }
 
+    /// Publishes a value as JSON. See ``publish(_:to:idempotencyKey:)``.
+    @discardableResult
+    public func publish(
+        _ payload: some Encodable & Sendable,
+        to subscription: String,
+        idempotencyKey: String? = UUID().uuidString,
+        encoder: JSONEncoder = JSONEncoder()
+    ) async throws -> HoldfastClient.Published {
+        try await self.publish(
+            try HoldfastClient.encode(payload, of: subscription, using: encoder), to: subscription,
+            idempotencyKey: idempotencyKey)
+    }
+
     private func perform(_ request: HTTPClientRequest, tries: Int) async throws -> HoldfastClient.Published {
         let deadline = ContinuousClock.now + self.timeout
         var problem = HoldfastError(code: "unreachable", text: "There was no time to ask the gateway.")
@@ -82,8 +95,7 @@ public struct EventPublisher: Sendable {
             guard left > .zero else { break }
             var pause = Duration.seconds(Double.random(in: 0...0.2 * Double(number)))
             do {
-                let response = try await self.http.client.execute(request, timeout: TimeAmount(left))
-                let answer = try await response.body.collect(upTo: 1 << 20)
+                let (response, answer) = try await self.ask(request, within: left)
                 guard response.status != .ok else {
                     let event = WireEvent(answer)
                     return HoldfastClient.Published(id: event.id, position: event.position, answer: answer)
@@ -104,6 +116,27 @@ public struct EventPublisher: Sendable {
             try await Task.sleep(for: pause)
         }
         throw problem
+    }
+
+    /// The client's own timeout ends with the answer's head.
+    private func ask(
+        _ request: HTTPClientRequest,
+        within limit: Duration
+    ) async throws -> (HTTPClientResponse, ByteBuffer) {
+        let client = self.http.client
+        return try await withThrowingTaskGroup { tasks in
+            tasks.addTask {
+                let response = try await client.execute(request, timeout: TimeAmount(limit))
+                return (response, try await response.body.collect(upTo: 1 << 20))
+            }
+            tasks.addTask {
+                try await Task.sleep(for: limit)
+                throw HTTPClientError.deadlineExceeded
+            }
+            defer { tasks.cancelAll() }
+            guard let answer = try await tasks.next() else { throw CancellationError() }
+            return answer
+        }
     }
 
     private static func refusal(_ status: HTTPResponseStatus, _ answer: ByteBuffer) -> HoldfastError {

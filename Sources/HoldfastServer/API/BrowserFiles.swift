@@ -14,6 +14,8 @@ struct BrowserFile: Sendable {
         BrowserFile("holdfast.js", PackageResources.holdfast_js, isModule: true),
         BrowserFile("http.js", PackageResources.http_js, isModule: true),
         BrowserFile("outbox.js", PackageResources.outbox_js, isModule: true),
+        BrowserFile("tabs.js", PackageResources.tabs_js, isModule: true),
+        BrowserFile("tabs-worker.js", PackageResources.tabs_worker_js, isModule: true),
         BrowserFile("store.js", PackageResources.store_js, isModule: true),
         BrowserFile("reconnecting-websocket.js", PackageResources.reconnecting_websocket_js, isModule: true),
     ]

@@ -6,7 +6,7 @@ import NIOCore
 /// Messages of native clients that services were asked about a short while ago, by their ids, with the answers: a client that
 /// lost its session, or its page, repeats what has no reply, and the service must not be asked twice.
 ///
-/// A message is the same if client's identity, subscription, id and data are. Answers that nobody has given (the service could not
+/// A message is the same if its id is, and all that the service is told: so nobody is given an answer that was made for another. Answers that nobody has given (the service could not
 /// be reached) are not kept: who repeats then wants another try.
 final class MessageWindow: Sendable {
     struct Key: Hashable, Sendable {
@@ -14,17 +14,17 @@ final class MessageWindow: Sendable {
         private let high: Int
         private let low: Int
 
-        init(identity: [JSONObject.Member], subscription: String, id: JSONValue, data: JSONValue) {
+        /// - Parameter members: what the service is told, but for the id: who the client is, subscription, fields and data.
+        init(id: JSONValue, _ members: [JSONObject.Member]) {
             func hash(_ salt: Int) -> Int {
                 var hasher = Hasher()
                 hasher.combine(salt)
-                for member in identity {
+                hasher.combine(id.raw)
+                for member in members {
                     hasher.combine(ExactName(member.name))
+                    hasher.combine(member.value.raw.readableBytes)
                     hasher.combine(member.value.raw)
                 }
-                hasher.combine(ExactName(subscription))
-                hasher.combine(id.raw)
-                hasher.combine(data.raw)
                 return hasher.finalize()
             }
             self.high = hash(0)
@@ -41,15 +41,23 @@ final class MessageWindow: Sendable {
     }
 
     private enum Entry {
-        /// - isKept: its answer is to be remembered.
-        case asked(waiting: [@Sendable (CallbackAnswer) -> Void], isKept: Bool)
+        case asked(waiting: [@Sendable (CallbackAnswer) -> Void])
         case answered(CallbackAnswer)
     }
 
     private struct State {
         var entries: [Key: Entry] = [:]
-        var order = Deque<(key: Key, expires: NIODeadline)>()
+        /// Of those that are answered. Those under way are bounded by the callbacks.
+        var order = Deque<(key: Key, bytes: Int, expires: NIODeadline)>()
+        /// Of the answers.
+        var bytes = 0
         var repeated = 0
+
+        mutating func forgetOldest() {
+            let oldest = self.order.removeFirst()
+            self.entries[oldest.key] = nil
+            self.bytes -= oldest.bytes
+        }
     }
 
     /// An answer larger than this is not kept, in bytes.
@@ -59,14 +67,17 @@ final class MessageWindow: Sendable {
     static let shortestID = 10
 
     private let limit: Int
+    private let bytes: Int
     private let time: TimeAmount
     private let state = NIOLockedValueBox(State())
 
     /// - Parameters:
     ///   - limit: messages remembered; beyond it the oldest are forgotten. 0: none.
+    ///   - bytes: of their answers; beyond it the oldest are forgotten, too.
     ///   - time: how long one is remembered.
-    init(limit: Int, time: TimeAmount) {
+    init(limit: Int, bytes: Int = 64 << 20, time: TimeAmount) {
         self.limit = limit
+        self.bytes = bytes
         self.time = time
     }
 
@@ -81,48 +92,36 @@ final class MessageWindow: Sendable {
         _ answer: @escaping @Sendable (CallbackAnswer) -> Void
     ) -> Entrance {
         self.state.withLockedValue { state in
-            while let oldest = state.order.first, oldest.expires <= now || state.order.count > self.limit {
-                state.order.removeFirst()
-                self.forget(oldest.key, &state)
-            }
+            while let oldest = state.order.first, oldest.expires <= now { state.forgetOldest() }
             switch state.entries[key] {
-            case .asked(let waiting, let isKept):
-                state.entries[key] = .asked(waiting: waiting + [answer], isKept: isKept)
+            case .asked(let waiting):
+                state.entries[key] = .asked(waiting: waiting + [answer])
                 state.repeated += 1
                 return .underWay
             case .answered(let answer):
                 state.repeated += 1
                 return .answered(answer)
             case nil:
-                guard self.limit > 0 else { return .new }
-                if state.order.count == self.limit { self.forget(state.order.removeFirst().key, &state) }
-                state.entries[key] = .asked(waiting: [], isKept: true)
-                state.order.append((key, now + self.time))
+                if self.limit > 0 { state.entries[key] = .asked(waiting: []) }
                 return .new
             }
         }
     }
 
-    func finish(_ key: Key, _ answer: CallbackAnswer) {
+    func finish(_ key: Key, _ answer: CallbackAnswer, now: NIODeadline = .now()) {
         let waiting = self.state.withLockedValue { state -> [@Sendable (CallbackAnswer) -> Void] in
-            guard case .asked(let waiting, let isKept) = state.entries[key] else { return [] }
-            if isKept, let object = answer.object, object.bytes <= Self.answerBytes {
-                state.entries[key] = .answered(.object(object.copied()))
-            } else {
+            guard case .asked(let waiting) = state.entries[key] else { return [] }
+            guard let object = answer.object, object.bytes <= Self.answerBytes, object.bytes <= self.bytes else {
                 state.entries[key] = nil
+                return waiting
             }
+            state.entries[key] = .answered(.object(object.copied()))
+            state.order.append((key, object.bytes, now + self.time))
+            state.bytes += object.bytes
+            while state.order.count > self.limit || state.bytes > self.bytes { state.forgetOldest() }
             return waiting
         }
         for resume in waiting { resume(answer) }
-    }
-
-    /// One that is under way stays until it is answered: somebody may wait for it.
-    private func forget(_ key: Key, _ state: inout State) {
-        switch state.entries[key] {
-        case .asked(let waiting, _): state.entries[key] = .asked(waiting: waiting, isKept: false)
-        case .answered: state.entries[key] = nil
-        case nil: break
-        }
     }
 }
 

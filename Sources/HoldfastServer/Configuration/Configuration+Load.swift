@@ -344,6 +344,7 @@ extension Configuration.Limits {
         reader.integer("callbacks", &self.callbacks, in: 1...100_000)
         reader.integer("waiting_callbacks", &self.waitingCallbacks, in: 0...10_000_000)
         reader.integer("message_ids", &self.messageIDs, in: 0...100_000_000)
+        reader.integer("message_id_bytes", &self.messageIDBytes, in: 1024...(1 << 40))
         reader.number("message_id_time", &self.messageIDTime, in: 1...604_800)
         reader.integer("json_depth", &self.json.depth, in: 2...100_000)
         reader.integer("json_members", &self.json.members, in: 8...10_000)

@@ -150,6 +150,8 @@ public struct Configuration: Sendable, Equatable {
         /// Messages of native clients that are known when they are repeated, so that services are asked once; beyond it the oldest
         /// are forgotten. 0 remembers none.
         public var messageIDs = 100_000
+        /// Bytes of the answers that are kept with them; beyond it the oldest are forgotten, too.
+        public var messageIDBytes = 64 << 20
         /// How long one is known, in seconds.
         public var messageIDTime = 86400.0
         /// Nesting of client events and published data, and members of a client event.

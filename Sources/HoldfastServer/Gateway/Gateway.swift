@@ -58,6 +58,7 @@ public final class Gateway: Service {
         self.node = node
         self.messageWindow = MessageWindow(
             limit: configuration.limits.messageIDs,
+            bytes: configuration.limits.messageIDBytes,
             time: .milliseconds(Int64(configuration.limits.messageIDTime * 1000))
         )
         let epoch = String(random.next() & 0xFF_FFFF_FFFF, radix: 36)

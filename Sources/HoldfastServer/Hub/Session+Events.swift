@@ -189,25 +189,22 @@ extension Session {
             return self.call(.message, url, members, then: answered)
         }
         members.removeAll { $0.name == "message_id" }
+        let key = MessageWindow.Key(id: id, members)
         members.append(JSONObject.Member(name: "message_id", value: id))
         guard id.kind == .string, id.raw.readableBytes >= MessageWindow.shortestID + 2 else {
             return self.call(.message, url, members, then: answered)
         }
-        self.callOnce(url, members, id: id, of: subscription, data: data, then: answered)
+        self.callOnce(url, members, key, then: answered)
     }
 
     /// Asks the service, unless it was asked about this message before.
     private func callOnce(
         _ url: ServiceURL,
         _ members: [JSONObject.Member],
-        id: JSONValue,
-        of subscription: Subscription,
-        data: JSONValue,
+        _ key: MessageWindow.Key,
         then: @escaping (CallbackAnswer) -> Void
     ) {
         let window = self.shard.gateway.messageWindow
-        let key = MessageWindow.Key(
-            identity: self.identity?.fields ?? [], subscription: subscription.name, id: id, data: data)
         let continuation = SessionContinuation(resume: then)
         let home = self.home
         let entrance = window.enter(key) { answer in home.run { _ in continuation.resume(answer) } }
