@@ -236,7 +236,12 @@ struct HoldfastClientTests {
             try await all.ready()
             for number in 1...3 { try await it.publish("calls.x", String(number)) }
             await it.proxy.cut(reach: .existingConnections)
-            while let event = try await iterator.next() { if case .recovered = event { break } }
+            // What was on its way is repeated behind the news.
+            var (hasRecovered, hasAll) = (false, false)
+            while !hasRecovered || !hasAll, let event = try await iterator.next() {
+                if case .recovered = event { hasRecovered = true }
+                if event.text == "3" { hasAll = true }
+            }
             var newest = latest.makeAsyncIterator()
             let third = try #require(try await newest.next())
             #expect(third.offset == 3)

@@ -17,13 +17,14 @@ class Shared(Generic[Thing]):
 
     def __init__(self, make: Callable[[str], contextlib.AbstractAsyncContextManager[Thing]]) -> None:
         self._make = make
-        self._locks: dict[str, asyncio.Lock] = {}
+        #: Each module's tests have a loop of their own, and a lock belongs to one.
+        self._locks: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = {}
         self._open: dict[str, tuple[Thing, contextlib.AsyncExitStack]] = {}
         self._guests: dict[str, int] = {}
 
     @contextlib.asynccontextmanager
     async def of(self, name: str) -> AsyncIterator[Thing]:
-        lock = self._locks.setdefault(name, asyncio.Lock())
+        lock = self._locks.setdefault((asyncio.get_running_loop(), name), asyncio.Lock())
         async with lock:
             if name not in self._open:
                 stack = contextlib.AsyncExitStack()
