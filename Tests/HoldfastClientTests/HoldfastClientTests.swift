@@ -19,16 +19,25 @@ struct HoldfastClientTests {
         var state = "ringing"
     }
 
+    /// What a test wants otherwise.
+    struct Changes: Sendable {
+        let apply: @Sendable (inout ClientConfiguration) -> Void
+
+        init(_ apply: @escaping @Sendable (inout ClientConfiguration) -> Void) {
+            self.apply = apply
+        }
+    }
+
     /// Over WebSocket only: on a busy machine the ladder may take another line, and the proxy would cut one that nobody uses.
     private func withClient(
         _ configuration: HoldfastServer.Configuration = TestGateway.configuration,
-        configure: @escaping @Sendable (inout ClientConfiguration) -> Void = { _ in },
+        configure changes: Changes = Changes { _ in },
         _ body: @escaping @Sendable (TestGateway, HoldfastClient) async throws -> Void
     ) async throws {
         try await TestGateway.with(configuration) { it in
             let client = try HoldfastClient(url: "http://127.0.0.1:\(it.proxy.port)") { configuration in
                 configuration.machine.transports = [.websocket]
-                configure(&configuration)
+                changes.apply(&configuration)
             }
             try await body(it, client)
             client.close()
@@ -250,7 +259,7 @@ struct HoldfastClientTests {
     }
 
     @Test func whoWaitsUntilItStandsIsNotHeldUp() async throws {
-        try await self.withClient(configure: { $0.waitingEvents = 4...8 }) { it, client in
+        try await self.withClient(configure: Changes { $0.waitingEvents = 4...8 }) { it, client in
             let slow = client.subscribe("calls.x", buffer: .wait(beyond: 4))
             try await slow.ready()
             for number in 1...12 { try await it.publish("calls.x", String(number)) }
@@ -277,7 +286,7 @@ struct HoldfastClientTests {
     }
 
     @Test func aReaderThatIsWaitedForLosesNothing() async throws {
-        try await self.withClient(configure: { $0.waitingEvents = 4...8 }) { it, client in
+        try await self.withClient(configure: Changes { $0.waitingEvents = 4...8 }) { it, client in
             let slow = client.subscribe("calls.x", buffer: .wait(beyond: 4))
             try await slow.ready()
             let filler = String(repeating: "x", count: 1000)
@@ -296,7 +305,7 @@ struct HoldfastClientTests {
 
     /// The reply stands behind messages that the loop reads only after the reply.
     @Test func aReplyIsNotHeldUpByTheLoopThatWaitsForIt() async throws {
-        try await self.withClient(configure: { $0.waitingEvents = 4...8 }) { it, client in
+        try await self.withClient(configure: Changes { $0.waitingEvents = 4...8 }) { it, client in
             let calls = client.subscribe("calls.x", buffer: .wait(beyond: 8))
             try await calls.ready()
             for number in 1...24 { try await it.publish("calls.x", String(number)) }
@@ -357,7 +366,7 @@ struct HoldfastClientTests {
     }
 
     @Test func tooMuchIsRefused() async throws {
-        try await self.withClient(configure: { $0.machine.queueBytes = 1000 }) { it, client in
+        try await self.withClient(configure: Changes { $0.machine.queueBytes = 1000 }) { it, client in
             try await client.subscribe("calls.x").ready()
             let error = await #expect(throws: HoldfastError.self) {
                 try await client.message(String(repeating: "x", count: 2000), to: "calls.x")
@@ -395,7 +404,7 @@ struct HoldfastClientTests {
     @Test func itPublishesThroughTheAPI() async throws {
         var configuration = TestGateway.configuration
         configuration.api.key = "0123456789abcdef"
-        try await self.withClient(configuration, configure: { $0.apiKey = "0123456789abcdef" }) { it, client in
+        try await self.withClient(configuration, configure: Changes { $0.apiKey = "0123456789abcdef" }) { it, client in
             let calls = client.subscribe("calls.x", as: Call.self)
             try await calls.ready()
             let first = try await client.publish(Call(n: 1), to: "calls.x", idempotencyKey: "k")
@@ -463,7 +472,7 @@ struct HoldfastClientTests {
     }
 
     @Test func itIsAServiceThatClosesInOrder() async throws {
-        try await self.withClient(configure: { $0.machine.transports = [.websocket] }) { it, client in
+        try await self.withClient(configure: Changes { $0.machine.transports = [.websocket] }) { it, client in
             let group = ServiceGroup(
                 configuration: .init(services: [.init(service: client)], logger: Logger(label: "test")))
             let running = Task { try await group.run() }
