@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
-import threading
 from collections.abc import Iterator
 
-from gateway import REPOSITORY
-
-MODULES = REPOSITORY / "clients" / "js"
+from static_site import HTML, client_modules, serving
 
 #: `start()` makes a client that keeps its messages; `kept()` reads the database past the client.
 PAGE = """<!doctype html>
@@ -52,28 +48,5 @@ window.ready = true;
 @contextlib.contextmanager
 def outbox_site() -> Iterator[str]:
     """Serves the page for the length of a block and gives its address. What is stored belongs to it."""
-    files = {"/": ("text/html; charset=utf-8", PAGE.encode())}
-    for name in ("holdfast.js", "outbox.js"):
-        files[f"/{name}"] = ("text/javascript; charset=utf-8", (MODULES / name).read_bytes())
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            kind, body = files.get(self.path, ("", b""))
-            self.send_response(200 if kind else 404)
-            self.send_header("Content-Type", kind or "text/plain")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving({"/": (HTML, PAGE.encode()), **client_modules("holdfast.js", "http.js", "outbox.js")}) as address:
+        yield address

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
-import threading
 from collections.abc import Iterator
+
+from static_site import HTML, serving
 
 #: `start()` makes a client whose events are kept in `told`; `take(n, loop)` is a `for await` of n messages.
 PAGE = """<!doctype html>
@@ -46,25 +46,5 @@ def page_for(gateway: str) -> bytes:
 @contextlib.contextmanager
 def site(gateway_origin: str) -> Iterator[str]:
     """Serves the page for the length of a block and gives its address."""
-    body = page_for(gateway_origin)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving({"/": (HTML, page_for(gateway_origin))}) as address:
+        yield address

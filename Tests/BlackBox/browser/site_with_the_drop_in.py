@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
-import pathlib
-import threading
 from collections.abc import Iterator
 
-MODULE = pathlib.Path(__file__).parents[3] / "clients/js/reconnecting-websocket.js"
+from static_site import HTML, SCRIPT, client_modules, serving
 
 #: `start()` makes an object whose events are kept in `told`, and `work()` makes one in a worker, which tells them to the page.
 PAGE = """<!doctype html>
@@ -55,30 +52,6 @@ self.onmessage = ({ data: parameters }) => {
 @contextlib.contextmanager
 def site() -> Iterator[str]:
     """Serves them for the length of a block and gives the page's address."""
-    files = {
-        "/": ("text/html", PAGE.encode()),
-        "/worker.js": ("text/javascript", WORKER.encode()),
-        "/reconnecting-websocket.js": ("text/javascript", MODULE.read_bytes()),
-    }
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            kind, body = files.get(self.path, ("", b""))
-            self.send_response(200 if kind else 404)
-            self.send_header("Content-Type", f"{kind or 'text/plain'}; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    pages = {"/": (HTML, PAGE.encode()), "/worker.js": (SCRIPT, WORKER.encode())}
+    with serving({**pages, **client_modules("reconnecting-websocket.js")}) as address:
+        yield address

@@ -1,4 +1,4 @@
-"""The examples for React, Vue and Svelte's stores in real browsers: what they show is what was published, through a cut and a gap.
+"""The examples for React, Vue, Svelte's stores and many tabs in real browsers: what they show is what was published, through a cut and a gap.
 
 React and Vue come from Debian (node-react, node-react-dom, libjs-vue).
 """
@@ -36,7 +36,12 @@ VENDOR = {
     "/examples/react/vendor/react-dom.development.js": "/usr/share/nodejs/react-dom/umd/react-dom.development.js",
     "/examples/vue/vendor/vue.js": "/usr/share/javascript/vue/vue.js",
 }
-PAGES = {"react": "examples/react/", "vue": "examples/vue/", "store": "examples/svelte-store/"}
+PAGES = {
+    "react": "examples/react/",
+    "vue": "examples/vue/",
+    "store": "examples/svelte-store/",
+    "tabs": "examples/tabs/",
+}
 
 #: What the page shows: the rows from the oldest on, a number or the text of a gap.
 ROWS = """[...document.querySelectorAll("ol li:not(.empty)")].reverse().map((row) =>
