@@ -6,7 +6,9 @@ import NIOCore
 
 extension Gateway {
     /// Adds the gateway's HTTP endpoints to a Hummingbird router, each below the configured prefix:
-    /// `/api/…`, `/metrics`, `/health`, `/ready`, `/holdfast.js`, `/diagnose`, and what `/` and `/socket` say to a plain request.
+    /// `/api/…`, `/metrics`, `/health`, `/ready`, `/holdfast.js` and the other modules of the browser client (`http.js`, `tabs.js`,
+    /// `tabs-worker.js`, `outbox.js`, `store.js`, `reconnecting-websocket.js`, `diagnose.js`), `/diagnose`, and what `/` and `/socket` say
+    /// to a plain request.
     public func addRoutes<Context: RequestContext>(to router: some RouterMethods<Context>) {
         let root =
             self.configuration.prefix.isEmpty ? router.group() : router.group(RouterPath(self.configuration.prefix))
