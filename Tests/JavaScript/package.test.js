@@ -133,6 +133,18 @@ test("the minified module is the same module, and finds what it loads", async ()
   assert.equal(await run(NODE, [write("minified.mjs", text)]), "none 3\n");
 });
 
+test("what one file of the package loads is there", () => {
+  for (const file of FILES.filter((name) => /\.[cm]?js$/.test(name))) {
+    const text = fs.readFileSync(path.join(modules, "holdfast", file), "utf8");
+    // Types in comments name files as well, and are looked at by tsc.
+    const code = text.replace(/\/\*.*?\*\/|^\s*\/\/.*?$/gms, "");
+    for (const [, name] of code.matchAll(/(?:from|import\(|require\(|new URL\()\s*"(\.\/[^"]+)"/g)) {
+      const loaded = path.join(modules, "holdfast", path.dirname(file), name.replace(/\?$/, ""));
+      assert.ok(fs.existsSync(loaded), `${file} loads ${name}`);
+    }
+  }
+});
+
 /** A gateway that takes WebSockets, streams and polls. */
 async function listen(t) {
   const { WebSocketServer } = createRequire(path.join(app, "index.js"))("ws");
