@@ -277,6 +277,8 @@ import Testing
             try await withConnection(to: server.address, onEvent: log.add) { connection async throws in
                 let waiting: EventLoopFuture<RESPValue> = connection.execute("BLPOP", "none", "0")
                 let subscription = connection.subscribe(["a"])
+                // Both are on their way, not only meant to be.
+                try await connection.eventLoop.submit {}.get()
                 server.kill()
                 let expected = RESPError(.connectionClosed, "")
                 for future in [waiting.map { _ in }, subscription] {
