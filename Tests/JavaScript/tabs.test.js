@@ -277,6 +277,71 @@ test("from the back/forward cache a page comes back by its positions", () =>
     assert.equal(server.sessions.size, 1);
   }));
 
+/**
+ * Two tabs that have never met come back at once, one of an epoch that is over. The next hub begins with the mirror of the one whose
+ * session has been lost more often.
+ */
+const ofTwoEpochs = (further, firstBack) =>
+  withTabs(1, async ({ browser, tabs, open, publish, server }) => {
+    const away = async (tab) => {
+      browser.fire(tab.realm, "pagehide", { persisted: true });
+      tab.realm.frozen = true;
+      await browser.pass(1_000);
+    };
+    const lose = async () => {
+      server.forget();
+      await browser.pass(3_000);
+    };
+    const [old] = tabs;
+    await publish(2);
+    for (let i = 0; i < 2; i++) if (further === "older") await lose();
+    await away(old);
+    server.newEpoch("calls.a");
+    await publish(3);
+    const recent = await open();
+    await publish(1);
+    for (let i = 0; i < 2; i++) if (further === "newer") await lose();
+    await away(recent);
+    server.forget();
+    await publish(2);
+    for (const tab of firstBack === "newer" ? [recent, old] : [old, recent]) {
+      browser.thaw(tab.realm, false);
+      browser.fire(tab.realm, "pageshow", { persisted: true });
+    }
+    await browser.pass(3_000);
+    await publish(1);
+    const calls = ({ got, gaps }) => [got, gaps].map((each) => each.filter((one) => (one.subscription ?? one).startsWith("calls")));
+    const from = (first) => Array.from({ length: 9 - first }, (_, i) => `calls.a ${first + i}`);
+    const gap = { subscription: "calls.a", after: null, next: 1, missing: null };
+    assert.deepEqual(calls(old), [from(0), [gap]], "all of the new epoch, and told that it is one");
+    assert.deepEqual(calls(recent), [from(5), []], "from its position");
+    assert.equal(browser.carriers.length, 1);
+  });
+
+for (const further of ["older", "newer"]) {
+  for (const firstBack of ["older", "newer"]) {
+    const which = `the ${further} one's session is further, the ${firstBack} one is first`;
+    test(`tabs of two epochs come back, each to its own position: ${which}`, () => ofTwoEpochs(further, firstBack));
+  }
+}
+
+test("a tab that comes from a newer epoch than the hub knows of takes nothing from the others", () =>
+  withTabs(1, async ({ browser, tabs, open, publish, server }) => {
+    await publish(2);
+    browser.network.cutUntil = browser.clock.now + 3_000;
+    server.newEpoch("calls.a");
+    for (let i = 0; i < 3; i++) server.publish("calls.a");
+    const late = await open([]);
+    late.run(() => late.subscribe("calls.a", { since: { epoch: "e1", offset: 2 } }));
+    await browser.pass(10_000);
+    assert.deepEqual(late.got, ["calls.a 4"]);
+    assert.deepEqual(late.gaps, []);
+    const [first] = tabs;
+    assert.deepEqual(first.got.filter((text) => text.startsWith("calls")), [0, 1, 2, 3, 4].map((i) => `calls.a ${i}`));
+    const gaps = first.gaps.filter(({ subscription }) => subscription === "calls.a");
+    assert.deepEqual(gaps.map(({ after, next }) => [after, next]), [[null, 1]]);
+  }));
+
 test("another identity or other options: another line", () =>
   withTabs(1, async ({ open, server }) => {
     await open(undefined, { more: { identity: "somebody" } });

@@ -104,8 +104,16 @@ const wall = (/** @type {number} */ now) => Date.now() - now;
 const hubLock = (key) => `holdfast:hub:${key}`;
 /** @param {string} key */
 const tabLock = (key, id = "") => `holdfast:tab:${key}:${id}`;
+/** Of an epoch that there never was: brings all that there is. */
+const ALL = { epoch: "", offset: 0 };
 /** @param {Position|null|undefined} a @param {Position|null|undefined} b @returns {boolean} whether a reaches as far back as b */
-const covers = (a, b) => !b || (!!a && a.epoch === b.epoch && a.offset <= b.offset);
+const covers = (a, b) => !b || (!!a && (!a.epoch || (a.epoch === b.epoch && a.offset <= b.offset)));
+/**
+ * From where to ask for both. Of two epochs nobody knows which one the server is in: asked from the position in that one, it
+ * would go on from there, and a tab that comes from the other one would miss what was before.
+ * @param {Position|null|undefined} a @param {Position} b that is not covered by a
+ */
+const beyond = (a, b) => (a && a.epoch !== b.epoch ? ALL : b);
 /** Their order does not count. */
 const canonical = (/** @type {Message} */ fields) => JSON.stringify(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
 
@@ -672,14 +680,13 @@ export class Hub {
       return this.#subscribe(entry, position, false);
     }
     if (!entry.sure) {
-      // What is asked of another epoch brings all that there is.
-      const all = entry.since && entry.event?.position && entry.since.epoch !== entry.event.position.epoch;
-      if ((first && this.#founding) || (!all && !covers(entry.since, position))) this.#subscribe(entry, position, true);
+      if (first && this.#founding) this.#subscribe(entry, position, true);
+      else if (position && !covers(entry.since, position)) this.#subscribe(entry, beyond(entry.since, position), true);
       return; // else the reply is on its way
     }
     if (synced && active) return;
     const now = this.#machine.topics.get(name)?.position ?? undefined;
-    if (position && now && (position.epoch !== now.epoch || position.offset < now.offset)) return this.#subscribe(entry, position, true);
+    if (position && now && !covers(now, position)) return this.#subscribe(entry, beyond(now, position), true);
     const event = { ...entry.event, position: now, recovered: position ? true : undefined };
     this.#do([{ type: "subscribed", subscription: name, since: position ?? undefined, event }], tab.id);
   }
