@@ -265,8 +265,9 @@ const canaries = {
     if (message.mirror?.n) message.mirror.n++;
     return message;
   },
-  "a tab counts one session less": (message) => {
-    if (message.mirror?.generation) message.mirror.generation--;
+  // In what a tab tells the next hub it would do no harm: the hub would choose a worse session to go on with, and say so by a gap.
+  "a tab is told one session less": (message) => {
+    if (message.t === "welcome") message.generation--;
     return message;
   },
   "repeated events are not ignored": (message) => (message.t === "do" ? { ...message, counted: false } : message),
