@@ -123,6 +123,12 @@ class Api:
         assert answer.status == 200, answer
         return answer.json["session"]
 
+    def sessions_opened(self) -> int:
+        """Ever, by anybody; how many there are changes whenever one of an earlier test expires."""
+        found = re.search(r"^holdfast_sessions_opened_total (\d+)", self.metrics(), re.MULTILINE)
+        assert found, "no holdfast_sessions_opened_total"
+        return int(found[1])
+
     def metrics(self) -> str:
         answer = self.get("/metrics")
         assert answer.status == 200, answer
