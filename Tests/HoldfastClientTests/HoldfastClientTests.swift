@@ -430,7 +430,9 @@ struct HoldfastClientTests {
     }
 
     @Test func aPublisherIsToldThatNobodyAnswers() async throws {
-        let port = try await TestGateway.portThatNobodyHas()
+        let nobody = try RefusingPort()
+        defer { withExtendedLifetime(nobody) {} }
+        let port = nobody.port
         let publisher = try EventPublisher(url: "http://127.0.0.1:\(port)")
         let error = await #expect(throws: HoldfastError.self) {
             try await publisher.publish(ByteBuffer(string: "1"), to: "calls.x")
@@ -490,7 +492,9 @@ struct HoldfastClientTests {
     }
 
     @Test func aServiceThatIsClosedForGoodThrows() async throws {
-        let port = try await TestGateway.portThatNobodyHas()
+        let nobody = try RefusingPort()
+        defer { withExtendedLifetime(nobody) {} }
+        let port = nobody.port
         let client = try HoldfastClient(url: "http://127.0.0.1:\(port)") { $0.machine.maxAttempts = 1 }
         let error = await #expect(throws: HoldfastError.self) { try await client.run() }
         #expect(error?.code == "closed")

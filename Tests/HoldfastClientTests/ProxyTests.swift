@@ -200,7 +200,9 @@ struct ProxyTests {
     }
 
     @Test func aProxyThatIsNotThereIsNamed() async throws {
-        let port = try await TestGateway.portThatNobodyHas()
+        let nobody = try RefusingPort()
+        defer { withExtendedLifetime(nobody) {} }
+        let port = nobody.port
         let client = try HoldfastClient(url: "http://localhost:1") {
             $0.proxy = HTTPProxy(host: "127.0.0.1", port: port)
             $0.machine.transports = [.websocket]

@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastBroker
 import HoldfastClient
 import HoldfastFaults
@@ -78,16 +79,38 @@ struct TestGateway: Sendable {
         return try #require(line.flatMap { Double($0.dropFirst(name.count + 1)) })
     }
 
-    /// A port at which a connection is refused.
-    static func portThatNobodyHas() async throws -> Int {
-        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .bind(host: "127.0.0.1", port: 0).get()
-        defer { listener.close(promise: nil) }
-        return try #require(listener.localAddress?.port)
-    }
-
     /// For a client that goes through the proxy.
     func clientConfiguration() throws -> ClientConfiguration {
         try ClientConfiguration(url: "http://127.0.0.1:\(self.proxy.port)")
+    }
+}
+
+/// A port at which a connection is refused for as long as this lives: bound, so that nobody else gets it, and not listened at.
+final class RefusingPort: Sendable {
+    let port: Int
+    private let socket: CInt
+
+    init() throws {
+        #if canImport(Glibc)
+        self.socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+        #else
+        self.socket = Darwin.socket(AF_INET, SOCK_STREAM, 0)
+        #endif
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let socket = self.socket
+        let result = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                bind(socket, address, length) == 0 ? getsockname(socket, address, &length) : -1
+            }
+        }
+        try #require(result == 0)
+        self.port = Int(UInt16(bigEndian: address.sin_port))
+    }
+
+    deinit {
+        close(self.socket)
     }
 }
