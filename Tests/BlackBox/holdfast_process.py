@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import prometheus
+
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING = re.compile(r"^listening on http://[0-9a-z.\[\]:]+:(\d+)$", re.M)
 CRASH = re.compile(r"Fatal error|Precondition failed|Assertion failed|\*\*\* (Signal|Program crashed)|SUMMARY: \w+Sanitizer")
@@ -125,9 +127,11 @@ class Api:
 
     def sessions_opened(self) -> int:
         """Ever, by anybody; how many there are changes whenever one of an earlier test expires."""
-        found = re.search(r"^holdfast_sessions_opened_total (\d+)", self.metrics(), re.MULTILINE)
-        assert found, "no holdfast_sessions_opened_total"
-        return int(found[1])
+        return int(self.metric("holdfast_sessions_opened_total"))
+
+    def metric(self, name: str) -> float:
+        """A figure that stands on the metrics page without labels."""
+        return prometheus.parse(self.metrics())[name].value()
 
     def metrics(self) -> str:
         answer = self.get("/metrics")

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import prometheus
 from event_client import Event, EventClient
 from holdfast_process import Holdfast, eventually
 from raw_socket import DEADLINE
@@ -70,10 +69,6 @@ class Shark(Holdfast):
         self.sentinels = itertools.count(1)
         text = "\n".join(lines(config)) + "\n"
         super().__init__("serve", "--port", "0", "--config", write(folder, text), key=config.get("api", {}).get("key"))
-
-    def metric(self, name: str) -> float:
-        """A figure that stands on the metrics page without labels."""
-        return prometheus.parse(self.api.metrics())[name].value()
 
     def client(self, **options: Any) -> PlainClient:
         return PlainClient.open(self.port, **options)

@@ -38,8 +38,8 @@ def test_in_the_same_session(gateway, service, transport):
             reply = client.ask(said(1))
             assert (reply["status"], reply["data"], reply["id"]) == ("ok", "first", ID)
     assert service.bodies("/on_message") == [{"subscription": NAME, "data": 1, "message_id": ID}]
-    assert shark.metric("holdfast_messages_repeated_total") == 2
-    assert shark.metric("holdfast_message_ids") == 1
+    assert shark.api.metric("holdfast_messages_repeated_total") == 2
+    assert shark.api.metric("holdfast_message_ids") == 1
 
 
 @over_each
@@ -69,9 +69,9 @@ def test_while_the_service_still_thinks(gateway, service):
     for client in (second, third):
         client.subscribe(NAME)
         client.say(said(1))
-    eventually(lambda: shark.metric("holdfast_messages_repeated_total") == 2)
+    eventually(lambda: shark.api.metric("holdfast_messages_repeated_total") == 2)
     first.lose_line()
-    eventually(lambda: shark.metric("holdfast_sessions_expired_total") == 1)
+    eventually(lambda: shark.api.metric("holdfast_sessions_expired_total") == 1)
     gate.set()
     for client in (second, third):
         assert client.hear()["data"] == "the one"
@@ -154,7 +154,7 @@ def test_the_window_is_bounded(gateway, service):
         client.subscribe(NAME)
         for id in ids:
             client.ask(said(1, id=id))
-        assert shark.metric("holdfast_message_ids") == 2
+        assert shark.api.metric("holdfast_message_ids") == 2
         client.ask(said(1, id=ids[2]))
         assert len(service.bodies("/on_message")) == 3
         client.ask(said(1, id=ids[0]))
