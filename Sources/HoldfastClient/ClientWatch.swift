@@ -51,10 +51,9 @@ struct ClientWatch: Sendable {
             self.logger.debug("\(change.state.rawValue)", metadata: ["reason": "\(change.reason.rawValue)"])
         case .connected(let isResumed, let event):
             (isResumed ? self.resumed : self.sessions).increment()
-            let session = event["session"]?.string.map { String($0.prefix { $0 != "." }) } ?? ""
             self.logger.info(
                 isResumed ? "the session goes on" : "a new session",
-                metadata: ["session": "\(session)", "node": "\(event["node"]?.string ?? "")"])
+                metadata: ["session": "\(event.sessionHandle ?? "")", "node": "\(event["node"]?.string ?? "")"])
         case .gap(let name, let after, let next):
             self.gaps.increment()
             self.logger.warning(

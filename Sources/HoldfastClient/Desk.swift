@@ -283,7 +283,10 @@ final class Desk: Sendable {
             for delivery in self.state.withLock({ self.deliveries(event, &$0) }) {
                 switch delivery {
                 case .subscription(let inbox, let event):
-                    while inbox.offer(event, mustTake: self.mustTake) == .full { await bell.next() }
+                    // Who is held up is only asked where there is no room.
+                    while inbox.offer(event, mustTake: false) == .full,
+                        inbox.offer(event, mustTake: self.mustTake) == .full
+                    { await bell.next() }
                 case .client(let inbox, let event): _ = inbox.offer(event, mustTake: true)
                 case .confirmed(let waiting, let result): waiting.resume(with: result.mapError { $0 as any Error })
                 case .replied(let waiting, let event): waiting.resume(returning: event)
@@ -329,7 +332,7 @@ final class Desk: Sendable {
         case .connected(let isResumed, let event):
             let connected = HoldfastClient.Connected(
                 isResumed: isResumed,
-                session: event["session"]?.string.map { String($0.prefix { $0 != "." }) } ?? "",
+                session: event.sessionHandle ?? "",
                 node: event["node"]?.string,
                 transport: state.transport ?? .websocket
             )

@@ -86,9 +86,13 @@ public struct GatewayURL: Sendable, Equatable, CustomStringConvertible {
 
     /// The value of the `Host` header.
     var hostHeader: String {
-        let host = self.host.contains(":") ? "[\(self.host)]" : self.host
-        return self.port == (self.isSecure ? 443 : 80) ? host : "\(host):\(self.port)"
+        self.port == (self.isSecure ? 443 : 80) ? self.bracketedHost : self.authority
     }
+
+    /// Host and port, as CONNECT names them.
+    var authority: String { "\(self.bracketedHost):\(self.port)" }
+
+    private var bracketedHost: String { self.host.contains(":") ? "[\(self.host)]" : self.host }
 
     public var description: String { "\(self.isSecure ? "wss" : "ws")://\(self.hostHeader)\(self.target)" }
 }

@@ -24,11 +24,14 @@ public struct HoldfastError: Error, Sendable, Equatable, CustomStringConvertible
         self.data = data
     }
 
-    /// - Parameter event: a reply with status `error`.
-    init(_ event: WireEvent) {
+    /// - Parameters:
+    ///   - event: a reply with status `error`.
+    ///   - code: where it gives none.
+    ///   - text: instead of its own words.
+    init(_ event: WireEvent, code: String = "server_error", text: String? = nil) {
         self.init(
-            code: event.code ?? "server_error",
-            text: event.error ?? "The gateway gave no reason.",
+            code: event.code ?? code,
+            text: text ?? event.error ?? "The gateway gave no reason.",
             limit: event["limit"]?.unsignedInteger.flatMap { Int(exactly: $0) },
             actual: event["actual"]?.unsignedInteger.flatMap { Int(exactly: $0) },
             data: event.data

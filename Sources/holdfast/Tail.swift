@@ -283,7 +283,7 @@ struct TailLog {
             self.isAway = false
         }
         let node = event["node"]?.string.map { "node \($0), " } ?? ""
-        let handle = event["session"]?.string.map { "session \($0.prefix { $0 != "." })" } ?? "session"
+        let handle = event.sessionHandle.map { "session \($0)" } ?? "session"
         if isResumed {
             return self.isAway
                 ? "recovered\(self.over): the session was resumed, nothing is lost"

@@ -275,8 +275,7 @@ extension GatewayURL {
 extension HTTPProxy {
     /// Asks for a way to the gateway.
     fileprivate func request(for url: GatewayURL) -> String {
-        let host = url.host.contains(":") ? "[\(url.host)]" : url.host
         let login = self.login.map { "Proxy-Authorization: \($0.header)\r\n" } ?? ""
-        return "CONNECT \(host):\(url.port) HTTP/1.1\r\nHost: \(host):\(url.port)\r\n\(login)\r\n"
+        return "CONNECT \(url.authority) HTTP/1.1\r\nHost: \(url.authority)\r\n\(login)\r\n"
     }
 }

@@ -143,9 +143,7 @@ public struct EventPublisher: Sendable {
         let event = WireEvent(answer)
         let text = event.error ?? String(String(buffer: answer).prefix(200))
         return HoldfastError(
-            code: event.code ?? "refused", text: "The gateway answered \(status.code) \(status.reasonPhrase): \(text)",
-            limit: event["limit"]?.unsignedInteger.flatMap { Int(exactly: $0) },
-            actual: event["actual"]?.unsignedInteger.flatMap { Int(exactly: $0) })
+            event, code: "refused", text: "The gateway answered \(status.code) \(status.reasonPhrase): \(text)")
     }
 }
 

@@ -40,6 +40,8 @@ public struct WireEvent: Sendable, Equatable {
     /// `code` and `error` of a reply that is an error: for programs, and for people.
     public var code: String? { self["code"]?.string }
     public var error: String? { self["error"]?.string }
+    /// Of the reply to `hello`: the session's public part, without the secret behind the dot.
+    public var sessionHandle: String? { self["session"]?.string.map { String($0.prefix { $0 != "." }) } }
     /// Place of a message in a topic with history.
     public var offset: UInt64? { self["offset"]?.unsignedInteger }
     /// Payload of a message, byte for byte.
