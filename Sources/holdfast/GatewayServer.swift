@@ -15,13 +15,16 @@ struct GatewayServer {
     var addRoutes: @Sendable (Router<BasicRequestContext>, Gateway) -> Void = { _, _ in }
 
     /// Runs until SIGTERM or SIGINT, then drains.
-    /// - Parameter onListening: called with the port that was bound.
+    /// - Parameter onListening: called with the port that was bound, once that of the metrics is bound too: who reads
+    ///   that a gateway listens may use all of it.
     /// - Throws: `ExitCode.failure` after saying why, when the port cannot be had.
     func runUntilSignal(onListening: @escaping @Sendable (Int) async -> Void) async throws {
         let threads = self.configuration.threads > 0 ? self.configuration.threads : System.coreCount
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         let gateway = try Gateway(configuration: self.configuration, eventLoopGroup: group, logger: self.logger)
         let main = NIOLockedValueBox(false)
+        // A stream, because waiting for it ends when the services do: the metrics' port may be one that cannot be had.
+        let (metricsListen, metricsAreListening) = AsyncStream.makeStream(of: Never.self, bufferingPolicy: .unbounded)
         let router = Router(options: .autoGenerateHeadEndpoints)
         router.add(middleware: JSONErrors())
         gateway.addRoutes(to: router)
@@ -34,6 +37,8 @@ struct GatewayServer {
             ),
             onServerRunning: { channel in
                 main.withLockedValue { $0 = true }
+                for await _ in metricsListen {}
+                guard !Task.isCancelled else { return }
                 await onListening(channel.localAddress?.port ?? self.configuration.port)
             },
             eventLoopGroupProvider: .shared(group),
@@ -41,7 +46,9 @@ struct GatewayServer {
         )
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [.init(service: application)]
         if let listener = self.configuration.metrics.prometheus {
-            services.append(.init(service: self.metricsServer(listener, gateway, group)))
+            services.append(.init(service: self.metricsServer(listener, gateway, group) { metricsAreListening.finish() }))
+        } else {
+            metricsAreListening.finish()
         }
         services.append(.init(service: gateway))
         let running = ServiceGroup(
@@ -67,7 +74,8 @@ struct GatewayServer {
     private func metricsServer(
         _ listener: Configuration.Metrics.Listener,
         _ gateway: Gateway,
-        _ group: MultiThreadedEventLoopGroup
+        _ group: MultiThreadedEventLoopGroup,
+        isListening: @escaping @Sendable () -> Void
     ) -> some Service {
         let router = Router()
         gateway.addMetricsRoutes(to: router)
@@ -77,6 +85,7 @@ struct GatewayServer {
             onServerRunning: { channel in
                 let port = channel.localAddress?.port ?? listener.port
                 self.logger.info("metrics", metadata: ["url": "http://\(listener.host):\(port)/metrics"])
+                isListening()
             },
             eventLoopGroupProvider: .shared(group),
             logger: self.quiet
