@@ -46,7 +46,8 @@ struct GatewayServer {
         )
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [.init(service: application)]
         if let listener = self.configuration.metrics.prometheus {
-            services.append(.init(service: self.metricsServer(listener, gateway, group) { metricsAreListening.finish() }))
+            services.append(
+                .init(service: self.metricsServer(listener, gateway, group) { metricsAreListening.finish() }))
         } else {
             metricsAreListening.finish()
         }
