@@ -1,8 +1,8 @@
 import NIOCore
 
 /// Reads an event stream (WHATWG HTML §9.2.6), sans-IO: feed bytes with ``append(_:)``, ask ``next()`` until it answers `nil`.
-struct EventStreamParser {
-    enum Element: Equatable {
+package struct EventStreamParser {
+    package enum Element: Equatable {
         /// A line that begins with a colon. It says that the line lives.
         case comment
         /// `type` is that of the `event` field; empty for a plain message.
@@ -10,7 +10,7 @@ struct EventStreamParser {
     }
 
     /// A line, or the data of one event, is longer than may be.
-    struct TooLong: Error, Equatable {
+    package struct TooLong: Error, Equatable {
         let limit: Int
     }
 
@@ -25,16 +25,16 @@ struct EventStreamParser {
     /// The last line ended in CR, so that an LF behind it belongs to it.
     private var skipsLineFeed = false
 
-    init(limit: Int) {
+    package init(limit: Int) {
         self.limit = limit
     }
 
-    mutating func append(_ bytes: ByteBuffer) {
+    package mutating func append(_ bytes: ByteBuffer) {
         self.input.discardReadBytes()
         self.input.writeImmutableBuffer(bytes)
     }
 
-    mutating func next() throws(TooLong) -> Element? {
+    package mutating func next() throws(TooLong) -> Element? {
         while let line = try self.readLine() {
             guard !line.isEmpty else {
                 let (type, data) = (self.type, self.data)
@@ -56,13 +56,21 @@ struct EventStreamParser {
         switch String(decoding: line[..<colon], as: UTF8.self) {
         case "event": self.type = String(decoding: value, as: UTF8.self)
         case "data":
+            let isFirst = self.data == nil
             var data = self.data ?? ByteBuffer()
-            if self.data != nil { data.writeInteger(UInt8(ascii: "\n")) }
+            // Held once, or each line would copy those before it.
+            self.data = nil
+            if !isFirst { data.writeInteger(UInt8(ascii: "\n")) }
             guard data.readableBytes + value.count <= self.limit else { throw TooLong(limit: self.limit) }
             data.writeBytes(value)
             self.data = data
         default: break  // `id` and `retry` mean nothing here.
         }
+    }
+
+    /// The field's name comes on top of its value.
+    private func check(_ line: Int) throws(TooLong) {
+        guard line <= self.limit + 16 else { throw TooLong(limit: self.limit) }
     }
 
     private mutating func readLine() throws(TooLong) -> ByteBufferView? {
@@ -74,10 +82,11 @@ struct EventStreamParser {
         let isBreak = { (byte: UInt8) in byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") }
         guard let end = view.dropFirst(self.searched).firstIndex(where: isBreak) else {
             self.searched = view.count
-            // The field's name comes on top of its value.
-            guard view.count <= self.limit + 16 else { throw TooLong(limit: self.limit) }
+            try self.check(view.count)
             return nil
         }
+        // Also of a line that is all there, so that the answer does not depend on how the bytes are cut.
+        try self.check(end - view.startIndex)
         self.searched = 0
         self.skipsLineFeed = view[end] == UInt8(ascii: "\r")
         var line = view[..<end]

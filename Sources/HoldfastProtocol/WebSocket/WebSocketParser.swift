@@ -48,6 +48,8 @@ public struct WebSocketParser: Sendable {
     public let maxMessageBytes: Int
 
     private var input = ByteBuffer()
+    /// `input` is our own memory and nobody else's: bytes can be appended without copying those that are there.
+    private var ownsInput = false
     private var fragments: Fragments?
     private var isFinished = false
 
@@ -82,6 +84,7 @@ public struct WebSocketParser: Sendable {
         if self.input.readableBytes == 0 {
             // Takes the buffer over instead of copying it; nearly always it holds whole frames and is let go at once.
             self.input = bytes
+            self.ownsInput = false
         } else {
             self.input.writeImmutableBuffer(bytes)
         }
@@ -103,6 +106,7 @@ public struct WebSocketParser: Sendable {
                 self.input.moveReaderIndex(forwardBy: header.bytes)
                 // Cannot fail: the length has been compared with the readable bytes above.
                 var payload = self.input.readSlice(length: header.length) ?? ByteBuffer()
+                self.ownsInput = false
                 if self.input.readableBytes == 0 { self.input = ByteBuffer() }
                 payload.applyMask(header.mask, from: payload.readerIndex)
                 if let message = try self.take(header, payload) { return message }
@@ -119,7 +123,9 @@ public struct WebSocketParser: Sendable {
     /// The network's buffer has room for much more than the part of a header that may be in it: an idle connection must not
     /// keep it.
     private mutating func letGoOfReceiveBuffer() {
+        guard !self.ownsInput else { return }
         self.input = self.input.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.input.readableBytesView)
+        self.ownsInput = self.input.readableBytes > 0
     }
 
     /// Reads the header without moving on, and checks all that it alone can break (§5.2), the length as soon as it is known.
@@ -189,16 +195,18 @@ public struct WebSocketParser: Sendable {
         return Header(isFinal: isFinal, opcode: opcode, length: length, mask: mask, bytes: bytes)
     }
 
-    /// Compacts an incomplete frame into a buffer of its own, so that a large receive buffer is not kept for a few bytes.
+    /// Compacts an incomplete frame into a buffer of its own, so that a large receive buffer is not kept for a few bytes. Once
+    /// only: from then on it grows by doubling, else a frame that comes in small pieces would be copied with each of them.
     private mutating func makeRoom(for header: Header) {
         let needed = header.bytes + header.length
-        guard self.input.readableBytes > 0, self.input.capacity < needed || self.input.readerIndex > needed else {
-            return
-        }
+        guard !self.ownsInput, self.input.readableBytes > 0,
+            self.input.capacity < needed || self.input.readerIndex > needed
+        else { return }
         // Grows with what arrives, not with what the header announces: a peer must send bytes to make us hold them.
         var own = ByteBufferAllocator().buffer(capacity: min(needed, max(2 * self.input.readableBytes, 512)))
         own.writeImmutableBuffer(self.input)
         self.input = own
+        self.ownsInput = true
     }
 
     private mutating func take(_ header: Header, _ payload: ByteBuffer) throws(WebSocketError) -> WebSocketMessage? {

@@ -46,7 +46,12 @@ extension Configuration {
                 line: Self.lastLine(of: duplicates.first ?? "", in: yaml) ?? context.mark.line,
                 text: "\(duplicates.joined(separator: ", ")): given twice"
             )
-        default: ConfigurationIssue(place: file, text: "not YAML: \(error)")
+        // A character that YAML does not allow, which is known by the bytes before it.
+        case .reader(let problem, let offset?, _, _):
+            ConfigurationIssue(
+                place: file, line: 1 + yaml.utf8.prefix(offset).count { $0 == 0x0A }, text: "not YAML: \(problem)"
+            )
+        default: ConfigurationIssue(place: file, line: 1, text: "not YAML: \(error)")
         }
     }
 

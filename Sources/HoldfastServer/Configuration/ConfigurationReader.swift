@@ -31,6 +31,8 @@ final class ConfigurationReader {
     private let node: Node.Mapping?
     private let path: [String]
     private let environment: [String: String]
+    /// Where the section begins, for one without keys; `nil` if the file has no such section.
+    private let line: Int?
     private var known: [String] = []
     /// The variables of all keys that were asked for, those of sections included.
     private(set) var variables: Set<String> = []
@@ -38,11 +40,18 @@ final class ConfigurationReader {
     private var notYet: [String: String] = [:]
     private(set) var issues: [ConfigurationIssue] = []
 
-    init(file: String, node: Node.Mapping?, path: [String] = [], environment: [String: String]) {
+    init(
+        file: String,
+        node: Node.Mapping?,
+        path: [String] = [],
+        environment: [String: String],
+        line: Int? = nil
+    ) {
         self.file = file
         self.node = node
         self.path = path
         self.environment = environment
+        self.line = line
     }
 
     private func name(_ key: String) -> String { (self.path + [key]).joined(separator: ".") }
@@ -65,7 +74,7 @@ final class ConfigurationReader {
         if self.environment[variable] != nil {
             self.issues.append(ConfigurationIssue(place: variable, text: text))
         } else {
-            let line = self.node?[key]?.mark?.line ?? self.node?.keys.first?.mark?.line ?? self.node?.mark?.line
+            let line = self.node?[key]?.mark?.line ?? self.node?.keys.first?.mark?.line ?? self.line
             self.issues.append(ConfigurationIssue(place: self.file, line: line, text: text))
         }
     }
@@ -187,7 +196,8 @@ final class ConfigurationReader {
         }
         self.read(
             ConfigurationReader(
-                file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment
+                file: self.file, node: node?.mapping, path: self.path + [key], environment: self.environment,
+                line: node?.mark?.line ?? self.line
             ), read)
     }
 
@@ -226,7 +236,8 @@ final class ConfigurationReader {
             }
             self.read(
                 ConfigurationReader(
-                    file: self.file, node: value.mapping, path: self.path + [key, name], environment: self.environment
+                    file: self.file, node: value.mapping, path: self.path + [key, name], environment: self.environment,
+                    line: nameNode.mark?.line
                 )
             ) { read(name, $0) }
         }
