@@ -1,7 +1,7 @@
 import NIOCore
 import NIOPosix
 
-/// A TCP proxy that can do to a connection what bad networks do.
+/// A TCP proxy that can do to a connection what bad networks and bad proxies do.
 ///
 ///     let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: 8080))
 ///     // connect to 127.0.0.1:proxy.port ...
@@ -9,23 +9,28 @@ import NIOPosix
 ///     // ... silence: no byte, no FIN, no RST, in either direction ...
 ///     await proxy.restore()
 ///
-/// While the line is whole it is a plain relay: FIN and RST are passed on as what they are, a slow reader slows the writer
-/// on the other side, and memory is bounded.
+///     var faults = Faults()
+///     faults.upgrades = .answer(status: 502)
+///     faults.latencyMs = 300
+///     try await proxy.apply(faults)
+///
+/// While the line is whole it is a plain relay: FIN and RST are passed on as what they are, a slow reader slows the
+/// writer on the other side, and memory is bounded. The bytes are never changed, but for ``Faults/corrupt``.
 ///
 /// What it cannot do, because it ends one TCP connection and begins another: leave bytes unacknowledged (the sender's
-/// kernel believes that they have arrived, so it never times out by itself), or leave a SYN unanswered (a new connection
-/// opens at once, and then nothing comes).
+/// kernel believes that they have arrived, so it never times out by itself), or leave a SYN unanswered (a new
+/// connection opens at once, and then nothing comes). Nor does it look into TLS or HTTP/2: to it they are bytes.
 public final class FaultProxy: Sendable {
     /// The port that it listens on.
     public let port: Int
 
     let core: NIOLoopBound<ProxyCore>
-    private let listener: any Channel
+    private let listener: NIOLoopBound<ListeningPort>
 
-    private init(core: NIOLoopBound<ProxyCore>, listener: any Channel) {
+    private init(core: NIOLoopBound<ProxyCore>, listener: NIOLoopBound<ListeningPort>) {
         self.core = core
         self.listener = listener
-        self.port = listener.localAddress?.port ?? 0
+        self.port = listener.value.address?.port ?? 0
     }
 
     /// Starts to listen.
@@ -39,22 +44,45 @@ public final class FaultProxy: Sendable {
     ) async throws -> FaultProxy {
         try await loop.flatSubmit {
             let core = NIOLoopBound(ProxyCore(configuration: configuration, loop: loop), eventLoop: loop)
-            return ServerBootstrap(group: loop)
-                .serverChannelOption(.backlog, value: 1024)
-                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-                .serverChannelOption(.socketOption(.so_rcvbuf), value: .init(configuration.receiveBufferSize))
-                .childChannelOption(.allowRemoteHalfClosure, value: true)
-                .childChannelOption(.maxMessagesPerRead, value: 1)
-                .childChannelOption(.writeBufferWaterMark, value: configuration.writeWaterMark)
-                .childChannelInitializer { channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        let handler = RelayHandler(relay: Relay(core: core.value), side: .client)
-                        try channel.pipeline.syncOperations.addHandler(handler)
-                    }
-                }
-                .bind(host: configuration.listenHost, port: configuration.listenPort)
-                .map { FaultProxy(core: core, listener: $0) }
+            let listener = NIOLoopBound(ListeningPort(core: core.value), eventLoop: loop)
+            return listener.value.open().map { FaultProxy(core: core, listener: listener) }
         }.get()
+    }
+
+    // MARK: Standing faults
+
+    /// Replaces all faults that stand, the cut too. Connections of which nothing was lost go on.
+    ///
+    /// - Throws: ``FaultsError`` if a value is out of its range; the system's error if the port cannot be opened again
+    ///   after ``Faults/refuse`` because somebody has taken it.
+    public func apply(_ faults: Faults) async throws {
+        try await self.change { $0 = faults }
+    }
+
+    /// As ``apply(_:)``, beginning from what stands. Nobody else changes it meanwhile.
+    ///
+    /// - Returns: what stands now.
+    /// - Throws: as ``apply(_:)``, and what `change` throws; then nothing has changed.
+    @discardableResult
+    public func change(_ change: @escaping @Sendable (inout Faults) throws -> Void) async throws -> Faults {
+        let (core, listener) = (self.core, self.listener)
+        return try await core.eventLoop.flatSubmit {
+            do {
+                var faults = core.value.faults
+                try change(&faults)
+                try faults.validate()
+                core.value.apply(faults)
+                let result = faults
+                return (faults.refuse ? listener.value.refuse() : listener.value.open()).map { result }
+            } catch {
+                return core.eventLoop.makeFailedFuture(error)
+            }
+        }.get()
+    }
+
+    /// What stands.
+    public var faults: Faults {
+        get async { await self.onLoop { $0.faults } }
     }
 
     /// Cuts the line. What the proxy has not read when it returns does not pass; what it has handed to a slow reader's
@@ -67,18 +95,57 @@ public final class FaultProxy: Sendable {
     /// - Parameters:
     ///   - directions: where packets do not arrive any more.
     ///   - packets: whether what is sent meanwhile is lost or late.
-    ///   - reach: whether new connections are struck too.
+    ///   - reach: which connections are struck.
     public func cut(
         _ directions: Directions = .both,
         packets: CutPackets = .lost,
-        reach: CutReach = .everything
+        reach: Reach = .everything
     ) async {
-        await self.onLoop { $0.cut(Cut(directions: directions, packets: packets), reach: reach) }
+        await self.onLoop {
+            $0.cut(Cut(directions: directions, packets: packets), reach: reach)
+            $0.tell(nil, "cut \(directions.name), packets \(packets.rawValue)")
+        }
     }
 
-    /// Makes the line whole. What becomes of the connections that were cut says ``CutPackets``.
+    /// Makes the line whole; the other faults stay. What becomes of the connections that were cut says ``CutPackets``.
     public func restore() async {
-        await self.onLoop { $0.cut(.none, reach: .everything) }
+        await self.onLoop {
+            $0.cut(.none, reach: .everything)
+            $0.tell(nil, "restored")
+        }
+    }
+
+    // MARK: Deeds
+
+    /// Which connections a deed strikes.
+    public enum Which: String, Sendable, Hashable, CaseIterable {
+        case all
+        /// The one that was accepted last.
+        case newest
+    }
+
+    /// RST to both sides.
+    ///
+    /// - Returns: how many connections there were.
+    @discardableResult
+    public func reset(_ which: Which = .all) async -> Int {
+        await self.onLoop { $0.reset(which) }
+    }
+
+    /// A FIN in these directions; what is sent there later is lost, the other direction goes on.
+    ///
+    /// - Returns: how many connections there were.
+    @discardableResult
+    public func halfClose(_ directions: Directions, _ which: Which = .all) async -> Int {
+        await self.onLoop { $0.halfClose(directions, which) }
+    }
+
+    /// Closes all connections to both sides, with a FIN unless something has come that was not read.
+    ///
+    /// - Returns: how many connections there were.
+    @discardableResult
+    public func closeAll() async -> Int {
+        await self.onLoop { $0.closeAll() }
     }
 
     /// All figures of one instant.
@@ -88,8 +155,9 @@ public final class FaultProxy: Sendable {
 
     /// Closes the port and all connections, those of a cut line too: this they notice.
     public func shutdown() async {
+        let listener = self.listener
         // A second call finds it closed.
-        try? await self.listener.close()
+        try? await listener.eventLoop.flatSubmit { listener.value.shutdown() }.get()
         await self.onLoop { $0.shutdown() }
     }
 

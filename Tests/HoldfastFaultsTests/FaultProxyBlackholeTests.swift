@@ -3,8 +3,8 @@ import Testing
 
 @testable import HoldfastFaults
 
-/// That nothing arrives is known without waiting for it: the proxy counts a byte or an end as swallowed at the moment at
-/// which it decides so, and nothing that is swallowed is kept.
+/// That nothing arrives is known without waiting for it: the proxy counts a byte or an end as swallowed at the moment
+/// at which it decides so, and nothing that is swallowed is kept.
 @Suite("Fault proxy: the line that looks alive", .timeLimit(.minutes(1)))
 struct FaultProxyBlackholeTests {
     @Test func nothingPassesInEitherDirection() async throws {

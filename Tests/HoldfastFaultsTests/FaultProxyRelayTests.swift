@@ -37,7 +37,8 @@ struct FaultProxyRelayTests {
         }
     }
 
-    /// The client has closed its half and does not read; the server's FIN comes while its last bytes still wait in the proxy.
+    /// The client has closed its half and does not read; the server's FIN comes while its last bytes still wait in the
+    /// proxy.
     @Test func aFinishDoesNotOvertakeWhatCameBeforeIt() async throws {
         let server = try await TestServer.start()
         let proxy = try await FaultProxy.start(.init(serverHost: "127.0.0.1", serverPort: server.port))
@@ -49,7 +50,8 @@ struct FaultProxyRelayTests {
 
         let chunk = ByteBuffer(repeating: 7, count: 32 << 10)
         var sent = 0
-        // As long as the proxy reads, what it has read goes on to the kernel; when it reads no more, its buffer is full.
+        // As long as the proxy reads, what it has read goes on to the kernel; when it reads no more, its buffer is
+        // full.
         repeat {
             accepted.channel.writeAndFlush(chunk, promise: nil)
             sent += chunk.readableBytes

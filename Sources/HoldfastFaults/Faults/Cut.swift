@@ -15,12 +15,25 @@ public struct Directions: OptionSet, Sendable, Hashable, CustomStringConvertible
     /// Both ways: the pulled cable.
     public static let both: Directions = [.toServer, .toClient]
 
-    public var description: String {
+    public var description: String { self.name }
+
+    /// As scripts and JSON write it.
+    public var name: String {
         switch self {
         case .both: "both"
-        case .toServer: "toServer"
-        case .toClient: "toClient"
+        case .toServer: "to-server"
+        case .toClient: "to-client"
         default: "none"
+        }
+    }
+
+    public init?(name: some StringProtocol) {
+        switch name {
+        case "both": self = .both
+        case "to-server": self = .toServer
+        case "to-client": self = .toClient
+        case "none": self = []
+        default: return nil
         }
     }
 }
@@ -31,7 +44,7 @@ public struct Directions: OptionSet, Sendable, Hashable, CustomStringConvertible
 /// two TCP connections instead of one: its kernel has acknowledged the bytes before the proxy sees them, so nobody will
 /// send them again. There are two honest ways to go on from there, and no third: forwarding what comes after the hole
 /// would show the receiver a stream that no network can produce.
-public enum CutPackets: Sendable, Hashable {
+public enum CutPackets: String, Sendable, Hashable, CaseIterable {
     /// The bytes, FINs and RSTs sent during the cut are lost for good. A connection that lost anything in a direction
     /// stays silent in that direction for ever, also after the line is restored: to both ends it is the socket that
     /// looks alive and is not. A connection in which nothing was sent meanwhile goes on as if nothing had happened.
@@ -46,16 +59,7 @@ public enum CutPackets: Sendable, Hashable {
     case delayed
 }
 
-/// Which connections a cut strikes.
-public enum CutReach: Sendable, Hashable {
-    /// Those that are and those that come: the pulled cable.
-    case everything
-    /// Only those that are: a router or a firewall that has forgotten them, while the network is fine. A client that
-    /// notices has a new line at once.
-    case existingConnections
-}
-
-/// The fault in force on one connection.
+/// The cut in force on one connection.
 struct Cut: Equatable {
     var directions: Directions
     var packets: CutPackets

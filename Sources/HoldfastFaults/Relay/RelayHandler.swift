@@ -32,6 +32,7 @@ final class RelayHandler: ChannelDuplexHandler {
     }
 
     var isWritable: Bool { self.context?.channel.isWritable ?? false }
+    var remoteAddress: SocketAddress? { self.context?.channel.remoteAddress }
 
     // MARK: Facts
 
@@ -87,7 +88,8 @@ final class RelayHandler: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         if !self.isClosedByUs {
-            // NIO closes the channel at once, without `inputClosed`, when the FIN comes after we have closed the output.
+            // NIO closes the channel at once, without `inputClosed`, when the FIN comes after we have closed the
+            // output.
             let isFinish = self.isOutputClosed && self.readError == nil
             if !isFinish {
                 self.relay.ended(.reset, from: self.side)
@@ -124,8 +126,8 @@ final class RelayHandler: ChannelDuplexHandler {
         guard !self.isOutputClosed, let context = self.context else { return }
         self.isOutputClosed = true
         self.hasUnflushedWrites = false
-        // Not a plain close(mode: .output): if the input is closed already, NIO makes a full close of it, and that throws
-        // away what is still waiting to be written.
+        // Not a plain close(mode: .output): if the input is closed already, NIO makes a full close of it, and that
+        // throws away what is still waiting to be written.
         let lastWrite = context.eventLoop.makePromise(of: Void.self)
         lastWrite.futureResult.assumeIsolated().whenSuccess {
             self.context?.close(mode: .output, promise: nil)
