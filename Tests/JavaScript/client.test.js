@@ -108,7 +108,7 @@ test("recovered by session, recovered by position, gap", async () => {
   confirm(socket, { data: "snapshot" });
   assert.deepEqual(heard.splice(0), [["subscribed", { position: { epoch: "e1", offset: 41 }, recovered: null, data: "snapshot" }]]);
   socket.end();
-  await pass(500);
+  await pass(1_000);
   FakeWebSocket.last.open();
   await settle();
   FakeWebSocket.last.say({ ...HELLO, resumed: true, received: 1 });
@@ -181,7 +181,7 @@ test("a callback may use the client: what it does comes after what is under way"
   });
   client.message("calls.a", "before").catch(() => {});
   socket.end();
-  await pass(500);
+  await pass(1_000);
   FakeWebSocket.last.open();
   await settle();
   FakeWebSocket.last.say({ ...HELLO, resumed: true, received: 0 });
@@ -212,7 +212,7 @@ test("credentials are asked for each attempt, while the line opens", async () =>
   await settle();
   assert.equal(tickets, 1);
   FakeWebSocket.last.end();
-  await pass(500);
+  await pass(2_000);
   assert.equal(tickets, 2);
   FakeWebSocket.last.open();
   await settle();
@@ -231,7 +231,7 @@ test("a line that opens waits for its credentials; 4001 asks anew and resumes", 
   assert.deepEqual(FakeWebSocket.last.sent.map(({ event, token }) => [event, token]), [["hello", undefined], ["auth", "first"]]);
   FakeWebSocket.last.say(HELLO);
   FakeWebSocket.last.end(4001);
-  await pass(500);
+  await pass(1_000);
   waiting[1]("second");
   FakeWebSocket.last.open();
   await settle();
@@ -282,7 +282,7 @@ test("headers go into hello, from an object, a Headers or a function that is cal
   const { pass } = setUp({ headers: kinds[2] });
   await settle();
   FakeWebSocket.last.end();
-  await pass(500);
+  await pass(2_000);
   FakeWebSocket.last.open();
   await settle();
   assert.deepEqual(FakeWebSocket.last.sent[0].headers, { "x-tenant": "t3" });

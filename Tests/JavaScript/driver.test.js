@@ -47,7 +47,7 @@ test("sockets that throw: in the constructor, in send, in close", async () => {
   await settle();
   assert.equal(client.state, "reconnecting");
   Broken.constructs = true;
-  await pass(500);
+  await pass(2_000);
   FakeWebSocket.last.open();
   await settle();
   FakeWebSocket.last.say(HELLO);

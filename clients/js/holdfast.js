@@ -307,7 +307,8 @@ export function ConnectionMachine({
     complain("bad_count", "The server's count of our events cannot be.", event);
   };
 
-  // ── The backoff: when to try again. Full jitter: with anything less, clients that were dropped together come back together.
+  // ── The backoff: when to try again. Clients that were dropped together spread out with their first attempt, and stay so:
+  // the next ones come a turn later at least, else those who come for the second time meet those who come for the first.
 
   let failures = 0; // lines since the last useful one that did not open, or did not live long enough to be useful
   let spread = 1_000; // ms, from the last hello: over how long the server wants its clients to come back
@@ -326,15 +327,25 @@ export function ConnectionMachine({
     return good ? [round(from * 1000), round(to * 1000)] : undefined;
   };
 
+  /** Between two knocks at a server that is away lies at least this: then all others have had theirs. Half more than the
+   * spread, so that at no time much more than two thirds of them come of whom the server can take back. */
+  const turn = () => {
+    return floor(1.5 * spread);
+  };
+
   /**
    * @param {boolean} suspected it was our own suspicion that ended the line, so nobody else lost theirs
    * @param {[number, number]} [advice] moves the range, and never shortens it
+   * @param {number} [spent] how long the attempt took that has failed, which counts; undefined: the server has answered
    */
-  const delay = (suspected, advice) => {
-    const [from, least] = advice ?? [0, 0];
+  const delay = (suspected, advice, spent) => {
     const cap = isHidden ? 300_000 : min(max(10_000, 2 * spread), 120_000);
-    const to = failures ? min(cap, max(spread, 500 * 2 ** failures)) : suspected ? 0 : spread;
-    return between(from, max(least, to));
+    const to = failures ? min(cap, max(2 * spread, 500 * 2 ** failures)) : suspected ? 0 : turn();
+    if (advice) return between(advice[0], max(advice[1], to));
+    // Three quarters of it where the cap has cut it.
+    const from = spent === undefined ? 0 : min(turn(), floor(0.75 * to));
+    const saved = min(from, spent ?? 0);
+    return between(from - saved, to - saved);
   };
 
   // ── The round-trip time, estimated as in RFC 6298. Pings carry a number of their own, so no sample is ambiguous.
@@ -776,7 +787,8 @@ export function ConnectionMachine({
    */
   const fallbackAt = () => {
     const line = trying();
-    return line && next === "fallback" && !calm() ? line.at + FALLBACK_MS : NEVER;
+    // Beside a live line the server is there for others. Without one the fallback is a second knock, and takes its turn.
+    return line && next === "fallback" && !calm() ? line.at + max(FALLBACK_MS, live() ? 0 : turn()) : NEVER;
   };
 
   /** The WebSocket that has not answered. */
@@ -976,7 +988,7 @@ export function ConnectionMachine({
       if (calm() || !live() || tryNext()) return;
       away();
       failures++;
-      return schedule(false, advice);
+      return schedule(false, advice, now - line.at);
     }
     const useful = wasUseful();
     gone(line, abnormal);
@@ -996,7 +1008,9 @@ export function ConnectionMachine({
       return stop(code, { code, error: `No useful connection in ${failures} attempts.` });
     }
     // A goaway has told us when to come; a race that failed has its next attempt waiting.
-    if (advice || !planned || attemptAt === NEVER) schedule(dead, advice);
+    // Where the server has answered, it is not away.
+    const answered = wasLive || reason === "hello_refused" || reason === "bad_count";
+    if (advice || !planned || attemptAt === NEVER) schedule(dead, advice, answered ? undefined : now - line.at);
     waitForAttempt(reason);
   };
 
@@ -1006,9 +1020,9 @@ export function ConnectionMachine({
     lost(line, reason, advice);
   };
 
-  /** @param {boolean} suspected @param {[number, number]} [advice] */
-  const schedule = (suspected, advice) => {
-    attemptAt = now + delay(suspected, advice);
+  /** @param {boolean} suspected @param {[number, number]} [advice] @param {number} [spent] */
+  const schedule = (suspected, advice, spent) => {
+    attemptAt = now + delay(suspected, advice, spent);
     if (advice) attemptNotBefore = attemptAt;
   };
 

@@ -1,6 +1,7 @@
 /// When to try again (client.md, Reconnecting).
 ///
-/// Full jitter: with anything less, clients that were dropped together come back together.
+/// Clients that were dropped together spread out with their first attempt, and stay so: the next ones come a ``turn``
+/// later at least. With less than that, those who come for the second time meet those who come for the first.
 struct Backoff {
     /// Lines since the last useful one that did not open, or did not live long enough to be useful.
     var failures = 0
@@ -39,17 +40,31 @@ struct Backoff {
         return Span(bounded: bounds.from, .toNearestOrAwayFromZero)...Span(bounded: bounds.to, .toNearestOrAwayFromZero)
     }
 
+    /// Between two knocks of a client at a server that is away lies at least this: then all others have had theirs. Half
+    /// more than the spread, so that at no time much more than two thirds of them come of whom the server can take back.
+    var turn: Span { self.spread.scaled(by: 1.5) }
+
     /// - Parameters:
     ///   - suspected: it was our own suspicion that ended the line, so nobody else lost theirs.
     ///   - advice: moves the range, and never shortens it.
-    func delay(suspected: Bool, isHidden: Bool, advice: ClosedRange<Span>? = nil) -> Span {
+    ///   - spent: how long the attempt took that has failed, which counts; `nil`: the server has answered.
+    func delay(
+        suspected: Bool,
+        isHidden: Bool,
+        advice: ClosedRange<Span>? = nil,
+        spent: Span? = nil
+    ) -> Span {
         let cap = isHidden ? Self.capWhileHidden : min(max(Self.cap, self.spread * 2), Self.capOfSpread)
-        var longest = suspected ? .zero : self.spread
+        var longest = suspected ? .zero : self.turn
         if self.failures > 0 {
-            longest = min(cap, max(self.spread, Self.base * (1 << Int64(min(self.failures, 16)))))
+            longest = min(cap, max(self.spread * 2, Self.base * (1 << Int64(min(self.failures, 16)))))
         }
-        guard let advice else { return self.draw(from: .zero...longest) }
-        return self.draw(from: advice.lowerBound...max(advice.upperBound, longest))
+        if let advice { return self.draw(from: advice.lowerBound...max(advice.upperBound, longest)) }
+        guard let spent else { return self.draw(from: .zero...longest) }
+        // Three quarters of it where the cap has cut it.
+        let shortest = min(self.turn, longest.scaled(by: 0.75))
+        let saved = min(shortest, spent)
+        return self.draw(from: shortest - saved...longest - saved)
     }
 }
 

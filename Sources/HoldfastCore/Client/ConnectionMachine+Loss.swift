@@ -135,7 +135,7 @@ extension ConnectionMachine {
         if self.isCalm || !self.isLive || self.tryNext() { return }
         self.ladder.away()
         self.backoff.failures += 1
-        self.schedule(suspected: false, advice: advice)
+        self.schedule(suspected: false, advice: advice, spent: self.now - rival.openedAt)
     }
 
     private mutating func lostMain(
@@ -165,13 +165,18 @@ extension ConnectionMachine {
         // A goaway has told us when to come; a race that failed has its next attempt waiting.
         let isPlanned = wasMoving || (reason == .dead && failures > 0)
         if advice != nil || !isPlanned || self.attemptAt == nil {
-            self.schedule(suspected: reason == .dead, advice: advice)
+            // Where the server has answered, it is not away.
+            let hasAnswered = wasLive || reason == .helloRefused || reason == .badCount
+            let spent = hasAnswered ? nil : self.now - line.openedAt
+            self.schedule(suspected: reason == .dead, advice: advice, spent: spent)
         }
         self.awaitAttempt(reason)
     }
 
-    mutating func schedule(suspected: Bool, advice: ClosedRange<Span>? = nil) {
-        let at = self.now + self.backoff.delay(suspected: suspected, isHidden: self.liveness.isHidden, advice: advice)
+    private mutating func schedule(suspected: Bool, advice: ClosedRange<Span>?, spent: Span?) {
+        let isHidden = self.liveness.isHidden
+        let delay = self.backoff.delay(suspected: suspected, isHidden: isHidden, advice: advice, spent: spent)
+        let at = self.now + delay
         self.attemptAt = at
         if advice != nil { self.attemptNotBefore = at }
     }

@@ -42,7 +42,9 @@ extension ConnectionMachine {
     /// the session it has all the time of a line.
     var fallbackAt: Instant? {
         guard self.next == .fallback, !self.isCalm else { return nil }
-        return self.trying.map { $0.openedAt + Self.fallbackAfter }
+        // Beside a live line the server is there for others. Without one the fallback is a second knock, and takes its turn.
+        let turn = self.isLive ? Span.zero : self.backoff.turn
+        return self.trying.map { $0.openedAt + max(Self.fallbackAfter, turn) }
     }
 
     /// The WebSocket whose time for an answer is over.

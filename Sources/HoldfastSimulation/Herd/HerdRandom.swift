@@ -1,0 +1,27 @@
+/// A seeded generator (SplitMix64): the same seed makes the same run.
+struct HerdRandom: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { self.state = seed }
+
+    mutating func next() -> UInt64 {
+        self.state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = self.state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+
+    /// In 0..<1.
+    mutating func fraction() -> Double { Double(self.next() >> 11) / 0x1p53 }
+}
+
+/// Shared by the machines of one run, each of which keeps a closure that asks it: one generator for all, so that a
+/// machine costs no more memory than it has to.
+final class HerdDice {
+    private var random: HerdRandom
+
+    init(seed: UInt64) { self.random = HerdRandom(seed: seed) }
+
+    func throwOnce() -> Double { self.random.fraction() }
+}
