@@ -6,6 +6,9 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny")
 ]
 
+// `HOLDFAST_CANARY=1 swift build` makes a gateway that miscounts, which the simulation has to notice (docs/simulation.md).
+let canary: [SwiftSetting] = Context.environment["HOLDFAST_CANARY"] == "1" ? [.define("HOLDFAST_CANARY")] : []
+
 let nio = "swift-nio"
 
 let package = Package(
@@ -44,7 +47,7 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "HeapModule", package: "swift-collections"),
             ],
-            swiftSettings: settings
+            swiftSettings: settings + canary
         ),
         .target(
             name: "RESP",
@@ -128,14 +131,41 @@ let package = Package(
             dependencies: [
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOHTTP1", package: nio),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
+            ],
+            // The page of the control API.
+            resources: [.embedInCode("Control/control.html")],
+            swiftSettings: settings
+        ),
+        .target(
+            name: "HoldfastDrills",
+            dependencies: [
+                "HoldfastProtocol", "HoldfastCore", "HoldfastClient", "HoldfastFaults",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOConcurrencyHelpers", package: nio),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings
+        ),
+        .target(
+            name: "HoldfastSimulation",
+            dependencies: [
+                "HoldfastProtocol", "HoldfastCore", "HoldfastBroker", "HoldfastServer", "HoldfastClient",
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOHTTP1", package: nio),
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
         ),
         .executableTarget(
             name: "holdfast",
             dependencies: [
-                "HoldfastServer", "HoldfastClient", "HoldfastFaults",
+                "HoldfastServer", "HoldfastClient", "HoldfastFaults", "HoldfastDrills", "HoldfastSimulation",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "NIOConcurrencyHelpers", package: nio),
@@ -246,6 +276,14 @@ let package = Package(
                 .product(name: "NIOConcurrencyHelpers", package: nio),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "HoldfastSimulationTests",
+            dependencies: [
+                "HoldfastSimulation", "HoldfastCore", "HoldfastProtocol", "TestSupport",
+                .product(name: "NIOCore", package: nio),
             ],
             swiftSettings: settings
         ),

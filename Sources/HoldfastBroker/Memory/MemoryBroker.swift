@@ -59,7 +59,7 @@ public final class MemoryBroker: Broker {
         try self.publishNow(draft, history: history)
     }
 
-    func publishNow(_ draft: PublicationDraft, history: HistorySettings) throws(BrokerError) -> PublishReceipt {
+    package func publishNow(_ draft: PublicationDraft, history: HistorySettings) throws(BrokerError) -> PublishReceipt {
         let now = self.monotonic()
         let receivedAt = Timestamp.text(microseconds: self.wall())
         return try self.state.withLockedValue { state in

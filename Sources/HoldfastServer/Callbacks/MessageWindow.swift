@@ -88,7 +88,7 @@ final class MessageWindow: Sendable {
     /// - Parameter answer: called where the message is under way, when the service has answered; on any thread.
     func enter(
         _ key: Key,
-        now: NIODeadline = .now(),
+        now: NIODeadline,
         _ answer: @escaping @Sendable (CallbackAnswer) -> Void
     ) -> Entrance {
         self.state.withLockedValue { state in
@@ -108,7 +108,7 @@ final class MessageWindow: Sendable {
         }
     }
 
-    func finish(_ key: Key, _ answer: CallbackAnswer, now: NIODeadline = .now()) {
+    func finish(_ key: Key, _ answer: CallbackAnswer, now: NIODeadline) {
         let waiting = self.state.withLockedValue { state -> [@Sendable (CallbackAnswer) -> Void] in
             guard case .asked(let waiting) = state.entries[key] else { return [] }
             guard let object = answer.object, object.bytes <= Self.answerBytes, object.bytes <= self.bytes else {

@@ -23,13 +23,7 @@ extension Gateway {
             await self.sleepWhileConnected(until: start + .seconds(Double(batch + 1) * Self.batchInterval))
         }
         await self.sleepWhileConnected(until: start + .seconds(max(drain.deadline, drain.window)))
-        await self.onEveryShard { shard in
-            for transport in shard.transports.values {
-                let isPlain = transport.session?.dialect == .plain
-                transport.session?.flushNow()
-                transport.close(isPlain ? .goingAway : .drain, reason: "the gateway is being stopped")
-            }
-        }
+        await self.onEveryShard { $0.closeTransports() }
         await self.sleepWhileConnected(until: .now + .seconds(min(1, self.configuration.limits.closeTime)))
         await self.finishSessions(by: start + .seconds(drain.deadline))
         self.logger.info("drained", metadata: ["left_behind": "\(self.registry.transportCount)"])
@@ -81,23 +75,8 @@ extension Gateway {
         for shard in self.shards where rest > 0 {
             let known = told
             let limit = rest
-            let names = try? await shard.loop.submit { () -> [SessionName.Handle] in
-                var names: [SessionName.Handle] = []
-                for transport in shard.transports.values where names.count < limit {
-                    guard let session = transport.session else { continue }
-                    guard !known.contains(session.name.handle) else { continue }
-                    names.append(session.name.handle)
-                    switch session.dialect {
-                    case .plain:
-                        session.flushNow()
-                        transport.close(.goingAway, reason: "the gateway is being stopped")
-                    case .native:
-                        session.record(.goaway)
-                        session.send(ServerEvent.goaway(reason: "drain", retryAfter: 0...window), isCounted: false)
-                    }
-                }
-                return names
-            }.get()
+            let names = try? await shard.loop.submit { shard.sendAway(atMost: limit, window: window, except: known) }
+                .get()
             told.formUnion(names ?? [])
             rest -= names?.count ?? 0
         }
@@ -121,6 +100,38 @@ extension Gateway {
             } catch {
                 self.logger.error("an event loop is gone", metadata: ["error": "\(error)"])
             }
+        }
+    }
+}
+
+extension Shard {
+    /// Tells clients to go elsewhere within `window` seconds; plain ones, which know no such word, are closed.
+    /// - Parameter told: sessions that know already.
+    /// - Returns: those that were told now.
+    func sendAway(atMost limit: Int, window: Double, except told: Set<SessionName.Handle>) -> [SessionName.Handle] {
+        var names: [SessionName.Handle] = []
+        for transport in self.transports.values where names.count < limit {
+            guard let session = transport.session else { continue }
+            guard !told.contains(session.name.handle) else { continue }
+            names.append(session.name.handle)
+            switch session.dialect {
+            case .plain:
+                session.flushNow()
+                transport.close(.goingAway, reason: "the gateway is being stopped")
+            case .native:
+                session.record(.goaway)
+                session.send(ServerEvent.goaway(reason: "drain", retryAfter: 0...window), isCounted: false)
+            }
+        }
+        return names
+    }
+
+    /// The end of a drain's time.
+    func closeTransports() {
+        for transport in self.transports.values {
+            let isPlain = transport.session?.dialect == .plain
+            transport.session?.flushNow()
+            transport.close(isPlain ? .goingAway : .drain, reason: "the gateway is being stopped")
         }
     }
 }

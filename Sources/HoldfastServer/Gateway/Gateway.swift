@@ -19,6 +19,10 @@ public final class Gateway: Service {
     public let broker: any Broker
     /// `nil` where no service is to be called.
     let callbacks: CallbackClient?
+    /// Who calls them: ``callbacks``, or what stands in for the services in a simulation.
+    let caller: (any CallbackCaller)?
+    /// For names of sessions and what a peer must not foresee.
+    let random: @Sendable () -> UInt64
     let messageWindow: MessageWindow
     let registry = SessionRegistry()
     private let services: [String: ServiceRules]
@@ -43,16 +47,28 @@ public final class Gateway: Service {
     ///   - eventLoopGroup: the loops that the server accepts connections on; each gets its part of the sessions.
     ///   - broker: `nil` takes the one that the configuration names.
     /// - Throws: an error of the TLS library if a file that the configuration names cannot be read any more.
-    public init(
+    public convenience init(
         configuration: Configuration,
         eventLoopGroup: any EventLoopGroup,
         broker: (any Broker)? = nil,
         logger: Logger = Logger(label: "holdfast")
     ) throws {
+        try self.init(configuration, eventLoopGroup, broker, logger, Surroundings())
+    }
+
+    /// - Parameter surroundings: what a simulation has under its control, besides the loops and the broker.
+    package init(
+        _ configuration: Configuration,
+        _ eventLoopGroup: any EventLoopGroup,
+        _ broker: (any Broker)?,
+        _ logger: Logger,
+        _ surroundings: Surroundings
+    ) throws {
         self.configuration = configuration
         var logger = logger
-        var random = SystemRandomNumberGenerator()
-        let node = configuration.node.isEmpty ? "n\(String(random.next() & 0xFFFFFF, radix: 36))" : configuration.node
+        let random = surroundings.random
+        self.random = random
+        let node = configuration.node.isEmpty ? "n\(String(random() & 0xFFFFFF, radix: 36))" : configuration.node
         logger[metadataKey: "node"] = "\(node)"
         self.logger = logger
         self.node = node
@@ -61,7 +77,7 @@ public final class Gateway: Service {
             bytes: configuration.limits.messageIDBytes,
             time: .milliseconds(Int64(configuration.limits.messageIDTime * 1000))
         )
-        let epoch = String(random.next() & 0xFF_FFFF_FFFF, radix: 36)
+        let epoch = String(random() & 0xFF_FFFF_FFFF, radix: 36)
         if let broker {
             self.broker = broker
         } else if let redis = configuration.redis {
@@ -73,20 +89,21 @@ public final class Gateway: Service {
                 epoch: epoch,
                 eventLoop: eventLoopGroup.next(),
                 logger: logger,
-                monotonic: { Instant.now.microseconds },
+                monotonic: { Instant(.now()).microseconds },
                 wall: WallClock.microseconds
             )
         } else {
             self.broker = MemoryBroker(
                 limits: configuration.broker.memory,
                 epoch: epoch,
-                monotonic: { Instant.now.microseconds },
+                monotonic: { Instant(.now()).microseconds },
                 wall: WallClock.microseconds
             )
         }
         self.callbacks =
-            configuration.hasCallbacks
+            configuration.hasCallbacks && surroundings.services == nil
             ? try CallbackClient(configuration, eventLoopGroup: eventLoopGroup, logger: logger) : nil
+        self.caller = surroundings.services.map(ServiceModel.init) ?? self.callbacks
         self.services = configuration.services.mapValues {
             ServiceRules($0, history: configuration.history(of: $0))
         }
@@ -216,6 +233,14 @@ public final class Gateway: Service {
             if state.isDraining { return ProtocolError("This gateway is being stopped.", code: "draining") }
             return state.isDeaf ? ProtocolError("This gateway has lost Redis.", code: "broker_unavailable") : nil
         }
+    }
+
+    /// Why a WebSocket is not opened, and the header that says when to come again; `nil` if it is.
+    var webSocketRefusal: (text: String, retry: (String, String))? {
+        if let refusal = self.refusal { return (refusal.text, ("Retry-After", "1")) }
+        let limit = self.configuration.limits.webSockets
+        guard self.registry.transportCount >= limit else { return nil }
+        return ("The limit of \(limit) WebSockets is reached (a tenth above limits.sessions).", self.retryWhenFull)
     }
 
     /// `metrics.log`: how many there are, whenever it has changed.

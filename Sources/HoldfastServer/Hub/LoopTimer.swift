@@ -13,8 +13,12 @@ class LoopTimer: WheelTimer {
 }
 
 extension Instant {
-    /// The event loops' clock, which never jumps.
-    static var now: Instant {
-        Instant(microseconds: Int64(NIODeadline.now().uptimeNanoseconds / 1000))
+    init(_ deadline: NIODeadline) {
+        self.init(microseconds: Int64(deadline.uptimeNanoseconds / 1000))
     }
+}
+
+extension Shard {
+    /// The loop's clock, which never jumps. In a simulation time is what the loop says it is.
+    var now: Instant { Instant(self.loop.now) }
 }

@@ -34,8 +34,13 @@ extension Session {
             self.planRenewal(of: subscription, now: now)
         }
         if subscription.service.url(.heartbeat) != nil, let period = settings.heartbeatPeriod {
-            self.setDuty(of: subscription) { $0.heartbeatAt = now + .seconds(.random(in: 0..<1) * period) }
+            self.setDuty(of: subscription) { $0.heartbeatAt = now + .seconds(self.randomShare() * period) }
         }
+    }
+
+    private func randomShare() -> Double {
+        var random = RandomSource(source: self.shard.gateway.random)
+        return .random(in: 0..<1, using: &random)
     }
 
     private func setDuty(of subscription: Subscription, _ change: (Subscription.Duties) -> Void) {
@@ -46,7 +51,7 @@ extension Session {
     private func planRenewal(of subscription: Subscription, now: Instant) {
         let settings = subscription.service.settings
         guard let period = settings.renewalPeriod else { return }
-        let wait = period - .random(in: 0..<1) * settings.renewalJitter
+        let wait = period - self.randomShare() * settings.renewalJitter
         self.setDuty(of: subscription) { $0.renewAt = now + .seconds(wait) }
     }
 
@@ -85,7 +90,7 @@ extension Session {
             subscription.duties?.unansweredSince = nil
             let fields = answer.members(service.settings.authorizerFields)
             guard !fields.isEqual(to: subscription.duties?.authorizerFields ?? []) else {
-                return self.planRenewal(of: subscription, now: .now)
+                return self.planRenewal(of: subscription, now: self.shard.now)
             }
             self.setDuty(of: subscription) { $0.authorizerFields = fields }
             self.call(.authorizationChange, of: service, self.members(subscription)) { answer in
@@ -93,14 +98,14 @@ extension Session {
                 if let refusal = answer.refusal(.refused) {
                     return self.submit(.revoke(subscription, refusal), subscription.name)
                 }
-                self.planRenewal(of: subscription, now: .now)
+                self.planRenewal(of: subscription, now: self.shard.now)
             }
         }
     }
 
     /// - Parameter isUnanswered: nobody said no; the authorizer could not be asked.
     private func refused(_ subscription: Subscription, _ refusal: CallbackAnswer.Refusal, isUnanswered: Bool) {
-        let now = Instant.now
+        let now = self.shard.now
         let since = subscription.duties?.unansweredSince ?? now
         let end = since + .seconds(subscription.service.settings.authorizationGrace)
         if isUnanswered, now < end {
@@ -124,7 +129,7 @@ extension Session {
             guard self.isCurrent(subscription), let period = subscription.service.settings.heartbeatPeriod else {
                 return
             }
-            self.setDuty(of: subscription) { $0.heartbeatAt = .now + .seconds(period) }
+            self.setDuty(of: subscription) { $0.heartbeatAt = self.shard.now + .seconds(period) }
         }
     }
 }

@@ -207,11 +207,12 @@ extension Session {
         let window = self.shard.gateway.messageWindow
         let continuation = SessionContinuation(resume: then)
         let home = self.home
-        let entrance = window.enter(key) { answer in home.run { _ in continuation.resume(answer) } }
+        let loop = self.shard.loop
+        let entrance = window.enter(key, now: loop.now) { answer in home.run { _ in continuation.resume(answer) } }
         switch entrance {
         case .answered(let answer): then(answer)
         case .underWay: break
-        case .new: self.call(.message, url, members, answered: { window.finish(key, $0) }, then: then)
+        case .new: self.call(.message, url, members, answered: { window.finish(key, $0, now: loop.now) }, then: then)
         }
     }
 }

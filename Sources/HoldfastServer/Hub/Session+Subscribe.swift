@@ -130,7 +130,7 @@ extension Session {
         _ recovery: Recovery,
         _ answer: CallbackAnswer
     ) {
-        let now = Instant.now
+        let now = self.shard.now
         if let object = answer.object, let conditions = DeliveryConditions(object, filterFields: []) {
             subscription.theFilter.state.begin(conditions, now: now)
         }

@@ -54,9 +54,9 @@ final class Session {
         self.work = SessionWork(topicsAtOnce: shard.limits.topicsAtOnce)
         let time = shard.limits.authenticationTime
         self.authenticateBy =
-            time > 0 && shard.configuration.everyServiceAsksForAuthentication ? .now + .seconds(time) : nil
+            time > 0 && shard.configuration.everyServiceAsksForAuthentication ? shard.now + .seconds(time) : nil
         self.openedAt = WallClock.microseconds()
-        self.nextExpiry = .now + Self.expiryInterval
+        self.nextExpiry = shard.now + Self.expiryInterval
     }
 
     func record(_ happening: Timeline.Happening) {
@@ -83,6 +83,10 @@ final class Session {
             self.core.outbox.append(event, now: now, limits: self.shard.limits.outbox)
         }
         guard self.transport != nil else { return }
+        if self.queue.append(event, limit: self.shard.limits.slowConsumerBytes) { return self.shard.markDirty(self) }
+        // Much may have come in one turn. Only what the transport does not take makes a consumer slow.
+        self.flushNow()
+        guard self.transport != nil else { return }
         guard self.queue.append(event, limit: self.shard.limits.slowConsumerBytes) else {
             return self.letGoOfSlowConsumer()
         }
@@ -90,7 +94,7 @@ final class Session {
     }
 
     func send(_ json: ByteBuffer, isCounted: Bool = true) {
-        self.send(EncodedEvent(json, isCounted: isCounted), now: .now)
+        self.send(EncodedEvent(json, isCounted: isCounted), now: self.shard.now)
     }
 
     /// Sends a publication that has passed the subscription's filters.
@@ -147,9 +151,10 @@ final class Session {
     /// Takes from what was missed about as much as one write takes. A history may be larger than what may wait for a slow
     /// consumer, and a client that reads is none.
     private func catchUp() {
-        let now = Instant.now
+        let now = self.shard.now
         let sentAt = self.shard.sentAt
-        while let subscription = self.catchingUp.first, self.queue.bytes < SessionTransport.writeBytes {
+        let most = min(SessionTransport.writeBytes, self.shard.limits.slowConsumerBytes)
+        while let subscription = self.catchingUp.first, self.queue.bytes < most {
             guard subscription.session === self, let publication = subscription.waiting?.popFirst() else {
                 subscription.waiting = nil
                 subscription.waitingBytes = 0
@@ -291,7 +296,7 @@ final class Session {
         transport.session = nil
         self.queue.removeAll()
         self.record(.closed(reason: reason))
-        switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
+        switch self.core.detach(now: self.shard.now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
         case .wait: self.shard.setTimer(self.timer)
         case .end: self.shard.forget(self)
         }
@@ -317,7 +322,7 @@ final class Session {
         // Those that asked before may have it now.
         self.claimedBy = 0
         guard self.transport == nil, self.core.state == .attached else { return self.shard.setTimer(self.timer) }
-        switch self.core.detach(now: .now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
+        switch self.core.detach(now: self.shard.now, ttl: .seconds(self.shard.configuration.sessionTTL)) {
         case .wait: self.shard.setTimer(self.timer)
         case .end: self.shard.forget(self)
         }

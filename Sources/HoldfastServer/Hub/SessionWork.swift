@@ -135,7 +135,7 @@ extension Session {
         answered: @escaping @Sendable (CallbackAnswer) -> Void = { _ in },
         then: @escaping (CallbackAnswer) -> Void
     ) {
-        guard let client = self.shard.gateway.callbacks else {
+        guard let caller = self.shard.gateway.caller else {
             answered(.unavailable)
             return then(.unavailable)
         }
@@ -144,8 +144,7 @@ extension Session {
         }
         let continuation = SessionContinuation(resume: then)
         let home = self.home
-        Task {
-            let answer = await client.call(callback, url, text)
+        caller.call(callback, url, text) { answer in
             answered(answer)
             home.run { _ in continuation.resume(answer) }
         }

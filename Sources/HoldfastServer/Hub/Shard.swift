@@ -37,7 +37,7 @@ final class Shard: @unchecked Sendable {
     private var sweep: RepeatedTask?
     @exclusivity(unchecked) var metrics = ShardMetrics()
     /// When the broker is to forget what is too old; the first shard sees to it.
-    private var nextExpiry = Instant.now
+    private var nextExpiry: Instant
 
     var configuration: Configuration { self.gateway.configuration }
 
@@ -51,7 +51,9 @@ final class Shard: @unchecked Sendable {
         self.isEcho = gateway.configuration.isEcho
         self.showsTimes = gateway.configuration.pushTimes
         self.mailbox = Mailbox(loop: loop)
-        self.wheel = TimerWheel(now: .now)
+        let now = Instant(loop.now)
+        self.wheel = TimerWheel(now: now)
+        self.nextExpiry = now
     }
 
     // MARK: Timers
@@ -73,7 +75,7 @@ final class Shard: @unchecked Sendable {
     }
 
     private func sweepTimers() {
-        let now = Instant.now
+        let now = self.now
         if self.index == 0, now >= self.nextExpiry {
             self.nextExpiry = now + .seconds(1)
             self.broker.expire()
@@ -113,7 +115,7 @@ final class Shard: @unchecked Sendable {
 
     private func alarmsFired() {
         // The clock's fractions of a microsecond must not make an alarm look as if it were not due.
-        let now = max(.now, self.alarms.next ?? .now)
+        let now = max(self.now, self.alarms.next ?? self.now)
         // A throttled publication becomes due for many at once.
         var released: [ObjectIdentifier: Encodings] = [:]
         for subscription in self.alarms.due(now) {
@@ -122,7 +124,7 @@ final class Shard: @unchecked Sendable {
         self.planAlarms()
     }
 
-    func randomBits() -> UInt32 { .random(in: .min ... .max) }
+    func randomBits() -> UInt32 { UInt32(truncatingIfNeeded: self.gateway.random()) }
 
     // MARK: Transports and sessions
 
@@ -145,7 +147,7 @@ final class Shard: @unchecked Sendable {
     /// A new session, or `nil` if the gateway has as many as it may have.
     func openSession(_ dialect: Dialect) -> Session? {
         self.loop.assertInEventLoop()
-        var random = SystemRandomNumberGenerator()
+        var random = RandomSource(source: self.gateway.random)
         let name = SessionName(firstDigits: self.configuration.sessionDigits, using: &random)
         guard self.gateway.registry.insert(name.handle, shard: self.index, limit: self.limits.sessions) else {
             return nil
@@ -210,6 +212,22 @@ final class Shard: @unchecked Sendable {
         for session in Array(self.sessions.values) + Array(self.windingUp.values) { session.home.end() }
     }
 
+    /// The process is gone, as far as anybody can tell: nobody is told anything, and nothing holds the memory.
+    func vanish() {
+        self.stop()
+        self.abandonSessions()
+        for session in self.sessions.values {
+            session.leaveTimer()
+            for subscription in session.subscriptions.values { subscription.session = nil }
+        }
+        self.sessions = [:]
+        self.windingUp = [:]
+        self.transports = [:]
+        self.topics = NameTable()
+        self.dirty = []
+        self.wheel = TimerWheel(now: self.now)
+    }
+
     /// A session that lives here, or is over and has still work under way.
     func anySession(_ handle: SessionName.Handle) -> Session? { self.sessions[handle] ?? self.windingUp[handle] }
 
@@ -255,7 +273,7 @@ final class Shard: @unchecked Sendable {
         self.loop.assertInEventLoop()
         let publications = self.mailbox.take()
         guard !publications.isEmpty else { return }
-        let now = Instant.now
+        let now = self.now
         let sentAt = self.sentAt
         for publication in publications { self.deliver(publication, now: now, sentAt: sentAt) }
     }

@@ -2,13 +2,8 @@ import HoldfastCore
 import HoldfastProtocol
 import NIOCore
 
-/// One WebSocket: turns bytes into events for its session, and writes what the session hands it.
-///
-/// The only handler in its pipeline once the handshake is done (besides TLS). Belongs to one event loop.
-final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
-
+/// One WebSocket: turns bytes into events for its session, and writes what the session hands it. Belongs to one event loop.
+final class WebSocketTransport: SessionTransport {
     private enum State {
         case open
         /// A resume is being fetched from another loop; what the client says meanwhile waits in the parser.
@@ -21,7 +16,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
     private var state = State.open
     private var parser: WebSocketParser
     private var liveness: ServerLiveness
-    private var context: ChannelHandlerContext?
+    private var wire: (any WebSocketWire)?
     private var owedPong: ByteBuffer?
     /// Nothing is read until the peer has read what it was answered.
     private var isHeldBack = false
@@ -37,7 +32,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
             maxFrameBytes: shard.limits.frameBytes,
             maxMessageBytes: shard.limits.messageBytes
         )
-        let now = Instant.now
+        let now = shard.now
         self.liveness = ServerLiveness(
             interval: .seconds(configuration.ping.interval),
             // A loop that is busy looks late: what it may lose is taken off beforehand, so that the time is kept.
@@ -50,52 +45,39 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         super.init(.websocket, shard: shard, remote: remote, isWritable: true)
     }
 
-    // MARK: Channel
+    // MARK: The connection
 
-    func handlerAdded(context: ChannelHandlerContext) {
-        self.context = context
+    /// The handshake is done.
+    func begin(on wire: any WebSocketWire) {
+        self.wire = wire
         self.shard.add(self)
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) {
+    /// Nothing can be written any more.
+    func wireGone() {
         self.ended(reason: "connection closed")
-        self.context = nil
+        self.wire = nil
     }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        self.liveness.heard(now: .now)
-        self.parser.append(self.unwrapInboundIn(data))
+    func received(_ bytes: ByteBuffer) {
+        self.liveness.heard(now: self.shard.now)
+        self.parser.append(bytes)
         self.readMessages()
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
-        self.ended(reason: "connection lost without a Close frame")
-        context.fireChannelInactive()
-    }
+    /// The connection is gone, or is of no use any more.
+    func lost(_ reason: String) { self.ended(reason: reason) }
 
-    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        // The peer's FIN: a WebSocket cannot be used in one direction only.
-        if let event = event as? ChannelEvent, event == .inputClosed {
-            self.ended(reason: "connection closed by the peer without a Close frame")
-            context.close(promise: nil)
-        }
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        self.ended(reason: "connection lost: \(error)")
-        context.close(promise: nil)
-    }
-
-    func channelWritabilityChanged(context: ChannelHandlerContext) {
-        self.isWritable = context.channel.isWritable
-        guard self.isWritable else { return }
+    func writabilityChanged(_ isWritable: Bool) {
+        self.isWritable = isWritable
+        guard isWritable else { return }
         if let payload = self.owedPong {
             self.owedPong = nil
             self.write(.pong, payload)
         }
         if self.isHeldBack {
             self.isHeldBack = false
-            context.channel.setOption(.autoRead, value: true).whenFailure { _ in }
+            self.wire?.setReading(true)
         }
         guard let session = self.session, !session.queue.isEmpty else { return }
         self.shard.markDirty(session)
@@ -107,10 +89,10 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
 
     /// Writes whole frames and flushes.
     override func write(_ frames: ByteBuffer) {
-        guard let context = self.context else { return }
+        guard let wire = self.wire else { return }
         self.shard.metrics.flushes += 1
         self.shard.metrics.bytesWritten += frames.readableBytes
-        context.writeAndFlush(NIOAny(frames), promise: nil)
+        wire.write(frames)
     }
 
     private func write(_ opcode: WebSocketOpcode, _ payload: ByteBuffer) {
@@ -132,7 +114,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
             self.close(error.code, reason: error.reason)
             // A peer that breaks the rules is not waited for (RFC 6455 §7.1.7). Only our direction is closed, though: to close
             // both with unread bytes in the kernel would send a reset, which may overtake the Close frame.
-            self.context?.close(mode: .output, promise: nil)
+            self.wire?.closeOutput()
         }
     }
 
@@ -144,7 +126,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         case .ping(let payload): self.answerPing(payload)
         case .pong(let payload):
             let bits = payload.readableBytes == 4 ? payload.getInteger(at: payload.readerIndex, as: UInt32.self) : nil
-            guard let time = self.liveness.receivedPong(bits, now: .now) else { break }
+            guard let time = self.liveness.receivedPong(bits, now: self.shard.now) else { break }
             self.session?.roundTrips.answered(after: time)
             // The next Ping may be due before the answer to this one was.
             self.shard.setTimer(self)
@@ -185,7 +167,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         self.write(opcode, payload)
         guard !self.isWritable, !self.isHeldBack else { return }
         self.isHeldBack = true
-        self.context?.channel.setOption(.autoRead, value: false).whenFailure { _ in }
+        self.wire?.setReading(false)
     }
 
     /// A peer that does not read gets an answer to its last Ping only, as RFC 6455 §5.5.3 allows.
@@ -202,12 +184,12 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
             let hello = try ClientHello(event, limits: self.shard.limits.json)
             self.state = .paused
             let isWaiting = hello.resume != nil
-            if isWaiting { self.read(false) }
+            if isWaiting { self.wire?.setReading(false) }
             self.shard.greet(hello, on: self) {
                 if case .paused = self.state { true } else { false }
             } completion: { greeting in
                 self.state = .open
-                if isWaiting { self.read(true) }
+                if isWaiting { self.wire?.setReading(true) }
                 switch greeting {
                 case .session: break
                 case .superseded: self.close(.sessionReplaced, reason: "session replaced by a newer transport")
@@ -219,10 +201,6 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         } catch {
             self.answer(ServerEvent.reply(ServerEvent.Reply(event: "hello", error: error), dialect: .native))
         }
-    }
-
-    private func read(_ isOn: Bool) {
-        self.context?.channel.setOption(.autoRead, value: isOn).whenFailure { _ in }
     }
 
     private func refuseForLimit(_ event: ClientEvent) {
@@ -245,7 +223,7 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         self.session?.transportClosed(self, reason: "\(code): \(reason)")
         // A slow consumer needs time to read what is before the Close frame.
         let factor = code == .slowConsumer ? 6.0 : 1.0
-        self.state = .closing(.now + .seconds(self.shard.limits.closeTime * factor))
+        self.state = .closing(self.shard.now + .seconds(self.shard.limits.closeTime * factor))
         self.write(.close, WebSocketFrame.closePayload(code, reason: reason))
         self.shard.setTimer(self)
     }
@@ -263,18 +241,15 @@ final class WebSocketTransport: SessionTransport, ChannelInboundHandler {
         let with = code.map { " with \($0)" } ?? ""
         self.session?.transportClosed(self, reason: "closed by the client\(with)\(reason.isEmpty ? "" : ": \(reason)")")
         // A peer that does not read its own answer is let go at the deadline.
-        self.state = .closing(.now + .seconds(self.shard.limits.closeTime))
+        self.state = .closing(self.shard.now + .seconds(self.shard.limits.closeTime))
         self.shard.setTimer(self)
-        guard let context = self.context else { return }
         let payload = code.map { WebSocketFrame.closePayload($0, reason: "") } ?? ByteBuffer()
-        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-        context.writeAndFlush(NIOAny(WebSocketFrame.unmasked(.close, payload)))
-            .whenComplete { _ in bound.value.drop() }
+        self.wire?.write(WebSocketFrame.unmasked(.close, payload)) { self.drop() }
     }
 
     override func drop() {
         self.ended(reason: "connection dropped")
-        self.context?.close(promise: nil)
+        self.wire?.close()
     }
 
     /// The transport carries nothing any more.

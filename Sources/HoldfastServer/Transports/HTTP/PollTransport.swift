@@ -23,12 +23,13 @@ final class PollTransport: SessionTransport {
     }
 
     private var outstanding: Outstanding?
-    private var idleSince = Instant.now
+    private var idleSince: Instant
     private var isOpen = true
     /// For what is to be said to a poll that comes when the session is over.
     private var name: SessionName?
 
     init(shard: Shard, remote: String) {
+        self.idleSince = shard.now
         super.init(.poll, shard: shard, remote: remote, isWritable: false)
         shard.add(self)
     }
@@ -48,12 +49,12 @@ final class PollTransport: SessionTransport {
     }
 
     /// The client has said something on another request.
-    func touch() { self.idleSince = .now }
+    func touch() { self.idleSince = self.shard.now }
 
     private func idle() {
         self.outstanding = nil
         self.isWritable = false
-        self.idleSince = .now
+        self.idleSince = self.shard.now
         self.shard.setTimer(self)
     }
 

@@ -116,7 +116,8 @@ extension SessionExchange {
         self.onGone = { transport.requestGone(ticket) }
         // Answered with what there is at the end of the turn, which is the reply at least.
         transport.wait(
-            SharedExchange(self), ticket: ticket, .opening, until: .now + .seconds(self.shard.limits.handshakeTime))
+            SharedExchange(self), ticket: ticket, .opening,
+            until: self.shard.now + .seconds(self.shard.limits.handshakeTime))
         self.shard.greet(hello, on: transport) {
             if self.isGone { transport.drop() }
             return !self.isGone
@@ -209,7 +210,7 @@ extension SessionExchange {
         guard body["number"].map({ ($0.unsignedInteger ?? 0) > 0 }) ?? true else {
             return self.refuseBody("{\"received\":count,\"wait\":seconds,\"number\":whole number from 1 on}")
         }
-        let until = Instant.now + .seconds(min(wait, self.shard.limits.pollTime))
+        let until = self.shard.now + .seconds(min(wait, self.shard.limits.pollTime))
         let shared = SharedExchange(self)
         let ticket = self.shard.gateway.registry.nextTicket()
         let number = body["number"]?.unsignedInteger

@@ -2,6 +2,16 @@ import HoldfastProtocol
 import NIOCore
 import NIOHTTP1
 
+/// The connection that a request came over, as far as an answer goes. Belongs to one event loop.
+package protocol ExchangeFront: AnyObject {
+    func answer(_ head: HTTPResponseHead, _ body: [ByteBuffer], isKeepAlive: Bool)
+
+    /// Begins an answer whose length is not known.
+    func beginStream(_ head: HTTPResponseHead, _ first: ByteBuffer)
+    func writeStream(_ bytes: ByteBuffer)
+    func endStream(_ last: ByteBuffer?, isKeepAlive: Bool)
+}
+
 /// One request to a session's endpoints and the connection that waits for the answer. Belongs to the connection's loop.
 ///
 /// Keeps of the request only what the answer needs: a poll may be outstanding for long, on a hundred thousand connections.
@@ -23,13 +33,13 @@ final class SessionExchange {
     var isListening = false
     private let cors: [(String, String)]
     /// `nil` once the request is answered or the connection gone.
-    private weak var front: HTTPFront?
+    private weak var front: (any ExchangeFront)?
     /// The event stream that is the answer.
     private var stream: StreamTransport?
     /// Called when the connection ends before the answer.
     var onGone: (() -> Void)?
 
-    init(_ head: HTTPRequestHead, path: Substring, shard: Shard, remote: String, front: HTTPFront) {
+    init(_ head: HTTPRequestHead, path: Substring, shard: Shard, remote: String, front: any ExchangeFront) {
         self.shard = shard
         self.remote = remote
         self.path = path.prefix { $0 != "?" }

@@ -6,7 +6,7 @@ import NIOCore
 final class StreamTransport: SessionTransport {
     private let exchange: SessionExchange
     private let interval: Span
-    private var lastWrite = Instant.now
+    private var lastWrite: Instant
     private var isOpen = true
 
     /// A comment, which says that the line lives. The first one tells the client that nothing in between holds bytes back.
@@ -14,6 +14,7 @@ final class StreamTransport: SessionTransport {
 
     init(_ exchange: SessionExchange, shard: Shard) {
         self.exchange = exchange
+        self.lastWrite = shard.now
         self.interval = .seconds(shard.configuration.heartbeat.interval)
         super.init(.stream, shard: shard, remote: exchange.remote, isWritable: true)
         shard.add(self)
@@ -27,7 +28,7 @@ final class StreamTransport: SessionTransport {
     override func write(_ text: ByteBuffer) {
         self.shard.metrics.flushes += 1
         self.shard.metrics.bytesWritten += text.readableBytes
-        self.lastWrite = .now
+        self.lastWrite = self.shard.now
         self.exchange.write(text)
     }
 
