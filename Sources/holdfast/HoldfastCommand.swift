@@ -16,7 +16,9 @@ struct HoldfastCommand: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Serve.self, Demo.self, Publish.self, Tail.self, Check.self, ImportSocketShark.self, Bench.self, Echo.self,
+            Serve.self, Demo.self, Publish.self, Tail.self, Check.self, ImportSocketShark.self, Proxy.self,
+            DrillCommand.self,
+            DrillClientCommand.self, Simulate.self, Bench.self, Echo.self,
         ]
     )
 }
