@@ -18,7 +18,7 @@ import Musl
 ///
 /// That request need not be the first. A proxy that keeps connections to the gateway open sends a handshake over one that
 /// has served other requests (RFC 9110 §7.8 allows an upgrade on any request).
-final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler {
+final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler, ExchangeFront {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
     typealias OutboundIn = HTTPServerResponsePart
@@ -73,7 +73,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         self.startHTTP = startHTTP
         self.encoder = encoder
         self.decoder = decoder
-        self.deadlineAt = .now + .seconds(shard.limits.handshakeTime)
+        self.deadlineAt = shard.now + .seconds(shard.limits.handshakeTime)
     }
 
     /// Puts the HTTP codec and this handler into a new connection's pipeline.
@@ -112,7 +112,7 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
     }
 
     private func extendDeadline(_ seconds: Double) {
-        self.deadlineAt = .now + .seconds(seconds)
+        self.deadlineAt = self.shard.now + .seconds(seconds)
         self.shard.setTimer(self)
     }
 
@@ -332,17 +332,8 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
         guard head.headers["sec-websocket-key"].count == 1,
             let key = head.headers.first(name: "sec-websocket-key")?.trimmed, WebSocketHandshake.isValid(key: key)
         else { return self.refuse(.badRequest, "Sec-WebSocket-Key must be 16 bytes in base64.") }
-        let gateway = self.shard.gateway
-        if let refusal = gateway.refusal {
-            return self.refuse(.serviceUnavailable, refusal.text, [("Retry-After", "1")])
-        }
-        let limit = gateway.configuration.limits.webSockets
-        guard gateway.registry.transportCount < limit else {
-            return self.refuse(
-                .serviceUnavailable,
-                "The limit of \(limit) WebSockets is reached (a tenth above limits.sessions).",
-                [gateway.retryWhenFull]
-            )
+        if let refusal = self.shard.gateway.webSocketRefusal {
+            return self.refuse(.serviceUnavailable, refusal.text, [refusal.retry])
         }
         self.accept(context: context, key: key)
     }
@@ -360,11 +351,12 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
             // In front of Hummingbird's handlers, if they are there. The last of them cannot be removed: it waits for a
             // request that does not come, and its task ends with the connection.
             try pipeline.addHandler(
-                WebSocketTransport(shard: self.shard, remote: channel.remote), position: .after(self)
+                WebSocketHandler(WebSocketTransport(shard: self.shard, remote: channel.remote)), position: .after(self)
             )
         } catch {
             return context.close(promise: nil)
         }
+        self.limitSilence(of: channel)
         // Now that it is counted: whoever reads this may ask at once for one more than there may be.
         context.writeAndFlush(self.wrapOutboundOut(.head(response)), promise: nil)
         if let installed = self.installed {
@@ -411,17 +403,22 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler 
 
     func beginStream(_ head: HTTPResponseHead, _ first: ByteBuffer) {
         guard let context = self.context else { return }
-        #if os(Linux)
-        // A stream is heard of no more once it has begun: what is not acknowledged for this long goes nowhere.
-        let ping = self.shard.configuration.ping
-        let patience = Int((ping.interval + ping.timeout) * 1000)
-        if patience > 0 {
-            let option = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT))
-            context.channel.setOption(option, value: patience).whenFailure { _ in }
-        }
-        #endif
+        // A stream is heard of no more once it has begun.
+        self.limitSilence(of: context.channel)
         context.write(self.wrapOutboundOut(.head(head)), promise: nil)
         context.writeAndFlush(self.wrapOutboundOut(.body(.byteBuffer(first))), promise: nil)
+    }
+
+    /// What is not acknowledged for long goes nowhere. Shorter than what a Ping may take, for it begins later: a client that
+    /// can be heard and does not hear is heard until it gives up, and a stream has something to say only now and then.
+    private func limitSilence(of channel: any Channel) {
+        #if os(Linux)
+        let ping = self.shard.configuration.ping
+        let patience = Int((ping.interval + ping.timeout) * 1000 * 5 / 6)
+        guard patience > 0 else { return }
+        let option = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT))
+        channel.setOption(option, value: patience).whenFailure { _ in }
+        #endif
     }
 
     func writeStream(_ bytes: ByteBuffer) {
