@@ -277,7 +277,7 @@ def program(compiler, tmp_path_factory) -> Path:
     objects = BUILD / "holdfast.product/Objects.LinkFileList"
     assert objects.is_file(), f"no list of objects at {objects}: run `swift build`"
     directory = tmp_path_factory.mktemp("dashboard")
-    ours = re.compile(r"/(holdfast|HoldfastServer|HoldfastBroker|HoldfastFaults)\.build/")
+    ours = re.compile(r"/(holdfast|HoldfastServer|HoldfastBroker|HoldfastFaults|HoldfastDrills|HoldfastSimulation)\.build/")
     library = [line for line in objects.read_text().splitlines() if not ours.search(line)]
     (directory / "objects").write_text("\n".join(library))
     source = directory / "main.swift"

@@ -13,6 +13,7 @@ final class AppModel {
     private let dice: Dice
     /// Nothing new is begun: all topics are wanted, and nothing is said.
     private var isQuiet = false
+    private var hasStarted = false
     private var wanted: Set<String> = []
     /// To be asked for again.
     private var refused: Set<String> = []
@@ -41,6 +42,7 @@ final class AppModel {
 
     func start() {
         self.agenda.plan(in: self.dice.between(0, 2)) { [self] in
+            self.hasStarted = true
             self.client.input(.connect)
             self.subscribeAll()
             self.planMessages()
@@ -61,6 +63,7 @@ final class AppModel {
     }
 
     func reload() {
+        guard self.hasStarted else { return }
         self.judge.reloads()
         self.wanted = []
         self.refused = []

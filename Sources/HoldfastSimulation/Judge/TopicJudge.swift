@@ -69,6 +69,7 @@ struct TopicJudge {
         self.left()
         self.isWanted = false
         self.isLeaving = true
+        self.command = ""
     }
 
     /// It could not leave.
@@ -165,8 +166,9 @@ struct TopicJudge {
         switch self.place {
         case .after(let number) where number == last.number: return nil
         case .from(let next) where last.position.map({ $0.offset < next }) == true: return nil
-        case .anywhere where self.lastNumber == last.number: return nil
-        case .after, .from, .anywhere: break
+        // A gap of unknown size was told, and what came after it may have been in it.
+        case .anywhere: return nil
+        case .after, .from: break
         }
         return (
             .told, "\(self.topic): \(last.number) was the last, but \(self.lastNumber) came last, and no gap was told"

@@ -44,7 +44,7 @@ extension Plan.Bounds {
         if dice.chance(0.4) { self.sessionSeconds = dice.one(of: [2, 10, 20]) }
         if dice.chance(0.4) { self.outboxEvents = dice.one(of: [1, 3, 20]) }
         if dice.chance(0.3) { self.outboxBytes = dice.one(of: [500, 5000]) }
-        if dice.chance(0.3) { self.slowConsumerBytes = dice.one(of: [2000, 20_000]) }
+        if dice.chance(0.3) { self.slowConsumerBytes = dice.one(of: [20_000, 60_000]) }
         if dice.chance(0.2) { self.sessions = clients + dice.number(0..<2) }
         if dice.chance(0.2) { self.clientQueueBytes = dice.one(of: [600, 3000]) }
     }
