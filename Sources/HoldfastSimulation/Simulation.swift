@@ -15,6 +15,8 @@ final class Simulation {
     let owner = LoopOwner()
     private let ledger = Ledger()
     private let dice: Dice
+    private let configuration: Configuration
+    private let filler: String
     private(set) var nodes: [SimulatedNode] = []
     private(set) var clients: [SimulatedClient] = []
     private(set) var judges: [ClientJudge] = []
@@ -37,6 +39,8 @@ final class Simulation {
     init(_ plan: Plan, trace: Trace? = nil) throws {
         self.plan = plan
         self.dice = Dice(seed: plan.seed, purpose: 1)
+        self.configuration = .simulated(plan)
+        self.filler = String(repeating: "x", count: plan.payload)
         self.trace = trace
         trace?.time = { [agenda] in agenda.seconds }
         try self.build()
@@ -85,7 +89,7 @@ final class Simulation {
             self.memory = memory
             broker = memory
         }
-        return try Gateway(.simulated(self.plan), loops, broker, Self.silence, surroundings)
+        return try Gateway(self.configuration, loops, broker, Self.silence, surroundings)
     }
 
     private static let silence = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
@@ -184,10 +188,9 @@ final class Simulation {
         let name = AppModel.topic(topic)
         let number = self.ledger.nextNumber(of: name)
         guard let broker = self.shared?.store ?? (self.nodes[0].isUp ? self.memory : nil) else { return }
-        let filler = String(repeating: "x", count: self.plan.payload)
         let draft = PublicationDraft(
-            subscription: name, data: ByteBuffer(string: "{\"k\":\(number),\"filler\":\"\(filler)\"}"))
-        let history = Configuration.simulated(self.plan).services[AppModel.service(topic)]?.history ?? .none
+            subscription: name, data: ByteBuffer(string: "{\"k\":\(number),\"filler\":\"\(self.filler)\"}"))
+        let history = self.configuration.services[AppModel.service(topic)]?.history ?? .none
         guard let receipt = try? broker.publishNow(draft, history: history) else { return }
         self.publications += 1
         self.ledger.publish(name, number, receipt.position)

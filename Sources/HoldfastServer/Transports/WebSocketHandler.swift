@@ -1,5 +1,13 @@
 import NIOCore
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
 /// What a WebSocket's bytes go over. Belongs to the transport's event loop.
 package protocol WebSocketWire: AnyObject {
     /// Writes whole frames, and flushes.
@@ -67,7 +75,9 @@ final class WebSocketHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        self.transport.lost("connection lost: \(error)")
+        // TCP_USER_TIMEOUT, see HTTPFront.
+        let isUnheard = (error as? IOError)?.errnoCode == ETIMEDOUT
+        self.transport.lost("connection lost: \(isUnheard ? "the peer acknowledges nothing any more" : "\(error)")")
         context.close(promise: nil)
     }
 

@@ -15,5 +15,11 @@ final class Ledger {
         self.topics[topic, default: []].append(Entry(number: number, position: position))
     }
 
+    /// Numbers are those of a topic, from 1 on.
+    func entry(_ number: Int, of topic: String) -> Entry? {
+        guard let entries = self.topics[topic], entries.indices.contains(number - 1) else { return nil }
+        return entries[number - 1]
+    }
+
     func last(of topic: String) -> Entry? { self.topics[topic]?.last }
 }

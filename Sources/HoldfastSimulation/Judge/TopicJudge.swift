@@ -145,7 +145,7 @@ struct TopicJudge {
                 return (.told, "\(self.topic): offset \(offset) came, and \(next) was to be next")
             }
         }
-        if let entry = ledger.topics[self.topic]?.first(where: { $0.number == number }) {
+        if let entry = ledger.entry(number, of: self.topic) {
             guard entry.position?.offset == offset else {
                 return (.truth, "\(self.topic): \(number) has offset \(offset.map(String.init) ?? "none")")
             }

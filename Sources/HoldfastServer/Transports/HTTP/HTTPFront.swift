@@ -414,8 +414,9 @@ final class HTTPFront: LoopTimer, ChannelDuplexHandler, RemovableChannelHandler,
     private func limitSilence(of channel: any Channel) {
         #if os(Linux)
         let ping = self.shard.configuration.ping
+        // Without Pings nobody is let go for being silent, by wish of whoever runs the gateway.
+        guard ping.interval > 0 else { return }
         let patience = Int((ping.interval + ping.timeout) * 1000 * 5 / 6)
-        guard patience > 0 else { return }
         let option = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT))
         channel.setOption(option, value: patience).whenFailure { _ in }
         #endif
