@@ -48,8 +48,7 @@ public struct Campaign: Sendable {
         }
     }
 
-    /// - Parameter after: called after each run; `false` ends the campaign.
-    public func run(after: (Tally) -> Bool = { _ in true }) throws -> Tally {
+    public func run() throws -> Tally {
         var tally = Tally()
         for index in 0..<self.runs {
             let plan = Plan(seed: self.firstSeed &+ UInt64(index), minutes: self.minutes)
@@ -65,7 +64,6 @@ public struct Campaign: Sendable {
             if let violation = outcome.violation {
                 tally.failures.append(Failure(seed: plan.seed, violation: violation))
             }
-            guard after(tally) else { break }
         }
         return tally
     }

@@ -59,7 +59,7 @@ final class Simulation {
         }
         for index in 0..<self.plan.nodes {
             let dice = Dice(seed: self.plan.seed, purpose: 100 + UInt64(index))
-            let node = SimulatedNode(index: index, agenda: agenda, owner: self.owner, dice: dice) {
+            let node = SimulatedNode(index: index, agenda: agenda, owner: self.owner) {
                 [unowned self] node, loops in
                 try self.makeGateway(node, loops, dice)
             }

@@ -108,7 +108,7 @@ struct Tail: AsyncParsableCommand {
             configuration.renewsCredentials = false
         }
         let connection = try ClientConnection(configuration)
-        let signals = [SIGINT, SIGTERM].map { Self.onSignal($0) { connection.close() } }
+        let signals = [SIGINT, SIGTERM].map { onSignal($0) { connection.close() } }
         defer {
             for signal in signals { signal.cancel() }
         }
@@ -154,18 +154,6 @@ struct Tail: AsyncParsableCommand {
         } catch {
             return false
         }
-    }
-
-    /// The second signal ends the program as if there were no handler.
-    private static func onSignal(_ number: CInt, _ action: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
-        signal(number, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-        source.setEventHandler {
-            signal(number, SIG_DFL)
-            action()
-        }
-        source.resume()
-        return source
     }
 }
 

@@ -80,8 +80,6 @@ package struct GatewayPort {
         for session in self.shard.sessions.values {
             body(
                 SessionFigures(
-                    handle: session.name.handle,
-                    isAttached: session.transport != nil,
                     outboxBytes: session.core.outbox.keptBytes,
                     outboxEvents: session.core.outbox.keptEvents,
                     queueBytes: session.queue.bytes
@@ -90,15 +88,10 @@ package struct GatewayPort {
     }
 
     package struct SessionFigures {
-        package let handle: SessionName.Handle
-        package let isAttached: Bool
         package let outboxBytes: Int
         package let outboxEvents: Int
         package let queueBytes: Int
     }
-
-    /// Sessions have one transport at most, in total.
-    package var transportCount: Int { self.shard.transports.count }
 
     /// The node has died: nothing of it runs any more, and nothing keeps it in memory.
     package func vanish() { self.shard.vanish() }

@@ -11,7 +11,6 @@ final class SimulatedNode {
     let index: Int
     private let agenda: Agenda
     private let owner: LoopOwner
-    private let dice: Dice
     private let makeGateway: (SimulatedNode, SimulatedLoops) throws -> Gateway
     private(set) var gateway: Gateway?
     private(set) var ports: [GatewayPort] = []
@@ -47,13 +46,11 @@ final class SimulatedNode {
         index: Int,
         agenda: Agenda,
         owner: LoopOwner,
-        dice: Dice,
         makeGateway: @escaping (SimulatedNode, SimulatedLoops) throws -> Gateway
     ) {
         self.index = index
         self.agenda = agenda
         self.owner = owner
-        self.dice = dice
         self.makeGateway = makeGateway
     }
 

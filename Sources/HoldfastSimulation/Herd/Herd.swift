@@ -41,7 +41,7 @@ public struct Herd {
 
         /// - Returns: what was seen after the last event.
         mutating func run() -> HerdRecord {
-            var random = HerdRandom(seed: ~self.settings.seed)
+            var random = SplitMix64(seed: ~self.settings.seed)
             for client in 0..<self.settings.clients {
                 let at = Int(random.fraction() * Double(Herd.arrival))
                 self.network.timeline.plan(.connect, for: client, at: at)

@@ -33,7 +33,7 @@ struct HoldfastFleet: HerdFleet {
 
     init(_ settings: HerdSettings) {
         let dice = HerdDice(seed: settings.seed)
-        var random = HerdRandom(seed: settings.seed)
+        var random = SplitMix64(seed: settings.seed)
         self.clients = (0..<settings.clients).map { _ in Client(machine: ConnectionMachine(random: dice.throwOnce)) }
         self.session = SessionName(using: &random)
         self.drains = settings.event == .drain

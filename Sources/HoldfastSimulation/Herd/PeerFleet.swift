@@ -11,12 +11,12 @@ struct PeerFleet: HerdFleet {
 
     private let backoff: PeerBackoff
     private var clients: [Client]
-    private var random: HerdRandom
+    private var random: SplitMix64
     private(set) var settledCount = 0
 
     init(_ backoff: PeerBackoff, _ settings: HerdSettings) {
         self.backoff = backoff
-        var random = HerdRandom(seed: settings.seed)
+        var random = SplitMix64(seed: settings.seed)
         self.clients = (0..<settings.clients).map { _ in Client(base: random.fraction()) }
         self.random = random
     }

@@ -2,26 +2,20 @@
 ///
 /// `@unchecked Sendable`: see ``Agenda``.
 final class Dice: RandomNumberGenerator, @unchecked Sendable {
-    private var state: UInt64
+    private var random: SplitMix64
 
     /// - Parameters:
     ///   - purpose: so that those who draw for different things do not disturb each other: what one draws more or less leaves
     ///     the others' chance as it was, and a run that is made smaller remains much the same.
     init(seed: UInt64, purpose: UInt64 = 0) {
-        self.state = seed &* 0x9E37_79B9_7F4A_7C15 ^ purpose &* 0xD1B5_4A32_D192_ED03
+        self.random = SplitMix64(seed: seed &* 0x9E37_79B9_7F4A_7C15 ^ purpose &* 0xD1B5_4A32_D192_ED03)
         _ = self.next()
     }
 
-    func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
+    func next() -> UInt64 { self.random.next() }
 
     /// In 0..<1.
-    func share() -> Double { Double(self.next() >> 11) * 0x1p-53 }
+    func share() -> Double { self.random.fraction() }
 
     func chance(_ probability: Double) -> Bool { self.share() < probability }
 

@@ -10,14 +10,7 @@ struct StopSignals {
         let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         self.stops = stops
         self.sources = [SIGINT, SIGTERM].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler {
-                signal(number, SIG_DFL)
-                stop.yield()
-            }
-            source.resume()
-            return source
+            onSignal(number) { stop.yield() }
         }
     }
 
@@ -25,4 +18,16 @@ struct StopSignals {
         for await _ in self.stops { break }
         for source in self.sources { source.cancel() }
     }
+}
+
+/// Calls `action` instead of ending the program, once: the next signal of that number ends it as if nobody listened.
+func onSignal(_ number: CInt, _ action: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
+    signal(number, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+    source.setEventHandler {
+        signal(number, SIG_DFL)
+        action()
+    }
+    source.resume()
+    return source
 }

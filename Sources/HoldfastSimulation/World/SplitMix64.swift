@@ -1,5 +1,5 @@
 /// A seeded generator (SplitMix64): the same seed makes the same run.
-struct HerdRandom: RandomNumberGenerator {
+struct SplitMix64: RandomNumberGenerator {
     private var state: UInt64
 
     init(seed: UInt64) { self.state = seed }
@@ -14,14 +14,4 @@ struct HerdRandom: RandomNumberGenerator {
 
     /// In 0..<1.
     mutating func fraction() -> Double { Double(self.next() >> 11) / 0x1p53 }
-}
-
-/// Shared by the machines of one run, each of which keeps a closure that asks it: one generator for all, so that a
-/// machine costs no more memory than it has to.
-final class HerdDice {
-    private var random: HerdRandom
-
-    init(seed: UInt64) { self.random = HerdRandom(seed: seed) }
-
-    func throwOnce() -> Double { self.random.fraction() }
 }
